@@ -1,0 +1,1 @@
+"""What seqc promises about speed, memory and precision, measured: ``python -m benchmarks.cpu``."""

@@ -1,0 +1,282 @@
+"""The equations of a layer as PyTorch, in the three places where they are needed.
+
+* constant in time: initial states, and what a call computes once;
+* one step: the reference backend and ``step``;
+* a whole sequence: what runs between fused kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from seqc.codegen.names import Namer
+from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
+from seqc.ir.graph import Node, reachable
+from seqc.ir.plan import History, Plan
+from seqc.ir.recurrence import LearnedMap
+
+
+class Equations:
+    """Prints nodes of a layer's graph; subclasses say where sequences and the past come from."""
+
+    #: What a parameter is widened with, if anything.
+    widen = ".to(wide)"
+
+    def __init__(self, plan: Plan, reserved: Iterable[str] = ()) -> None:
+        self.plan = plan
+        self.recurrence = plan.recurrence
+        self.nodes = plan.recurrence.nodes
+        self.namer = Namer(RESERVED | frozenset(reserved))
+        names: dict[int, str] = {}
+        for e in self.recurrence.equations:
+            names.setdefault(e.node, e.name)
+        for s in self.recurrence.states:
+            names.setdefault(s.update, s.name)
+        self.inputs = {i.name: self.namer.fresh(i.name) for i in self.recurrence.inputs}
+        self.printer = TorchPrinter(self.nodes, self.leaf, self.namer, names)
+
+    @property
+    def lines(self) -> list[str]:
+        """The statements so far."""
+        return self.printer.lines
+
+    def prepare(self, roots: Iterable[int]) -> None:
+        """Count uses below the roots, so that shared values get variables."""
+        self.printer.count_uses(roots, lambda n: self.nodes[n].args)
+
+    def value(self, root: int) -> Text:
+        """The text of a node, having printed what it needs."""
+        for n in sorted(reachable(self.nodes, [root])):
+            self.printer.value(n)
+        return self.printer.values[root]
+
+    def whole(self, root: int, axes: tuple[str, ...]) -> str:
+        """A value's text with a dimension for each of the axes."""
+        return align(self.value(root), axes).code
+
+    # Leaves --------------------------------------------------------------------------
+
+    def leaf(self, n: int, node: Node) -> Text | None:
+        """The text of a node that is not pointwise."""
+        match node.op:
+            case "const":
+                return number_leaf(float(node.attrs[0]))
+            case "hyper" | "size":
+                return Text(f"self.{node.attrs[0]}", number=True)
+            case "param":
+                return self.parameter(node)
+            case "index":
+                axis = node.axes[0]
+                code = f"torch.arange(self.{axis}, dtype=wide, device=like.device)"
+                return Text(code, axes=node.axes, lead=False)
+            case "read":
+                return self.read(n, node)
+            case "keep":
+                return self.mask(node)
+            case "map":
+                return self.printer.keep(n, self.map(node), self.map_name(node))
+            case "reduce" | "cumsum" | "shift":
+                return self.across(node)
+        return None
+
+    def parameter(self, node: Node) -> Text:
+        code = f"self.{node.attrs[0]}{self.widen}"
+        return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
+
+    def map_name(self, node: Node) -> str:
+        prefix = self.recurrence.maps[int(node.attrs[0])].prefix
+        return prefix.replace(".", "_") + "_pre"
+
+    def across(self, node: Node) -> Text:
+        """A reduction, running sum or shift along a named axis."""
+        source = self.printer.values[node.args[0]]
+        inner = self.nodes[node.args[0]].axes
+        axis = str(node.attrs[1] if node.op == "reduce" else node.attrs[0])
+        if source.number or axis not in inner:
+            raise AssertionError(f"{node}: {axis} is not an axis of its argument")
+        dim = inner.index(axis) - len(inner)
+        code = wrap(source, 9)
+        if node.op == "reduce":
+            call = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin"}[str(node.attrs[0])]
+            return Text(f"{code}.{call}({dim})", axes=node.axes, lead=source.lead)
+        if node.op == "cumsum":
+            return Text(f"{code}.cumsum({dim})", axes=node.axes, lead=source.lead)
+        by = node.attrs[1]
+        amount = f"self.{by}" if isinstance(by, str) else str(by)
+        return Text(f"shift({source.code}, {dim}, {amount})", axes=node.axes, lead=source.lead)
+
+    # What differs from place to place ------------------------------------------------
+
+    def read(self, n: int, node: Node) -> Text:
+        raise AssertionError(f"{node}: a sequence is read where all is constant in time")
+
+    def mask(self, node: Node) -> Text:
+        raise AssertionError(f"{node}: dropout where all is constant in time")
+
+    def window(self, node: Node, m: LearnedMap) -> str:
+        raise AssertionError(f"{node}: a convolution where all is constant in time")
+
+    # Learned maps --------------------------------------------------------------------
+
+    def flat(self, n: int) -> str:
+        """A map's argument with its axes flattened into one."""
+        axes = self.nodes[n].axes
+        value = self.printer.values[n]
+        if value.number:
+            return f"like.new_full((1,), {value.code})"
+        if not axes:
+            return f"{wrap(value, 9)}.unsqueeze(-1)"
+        return value.code if len(axes) == 1 else f"{wrap(value, 9)}.flatten({-len(axes)})"
+
+    def map(self, node: Node) -> Text:
+        """A learned map of one step, widened to the dtype of states."""
+        m = self.recurrence.maps[int(node.attrs[0])]
+        bias = f"self.{m.prefix}.bias" if m.bias else "None"
+        if m.kind == "conv":
+            window = self.window(node, m)
+            code = f"convolve({window}, self.{m.prefix}.weight, {bias}, {m.depthwise}, wide)"
+        else:
+            sources = ", ".join(self.flat(a) for a in node.args)
+            code = f"linear(({sources},), self.{m.prefix}.weight, {bias}, wide)"
+        return Text(code + unflatten(m.axes), axes=m.axes)
+
+
+def unflatten(axes: tuple[str, ...]) -> str:
+    """What gives a flat result its axes."""
+    if not axes:
+        return "[..., 0]"
+    if len(axes) == 1:
+        return ""
+    return f".unflatten(-1, ({', '.join(f'self.{a}' for a in axes)}))"
+
+
+def number_leaf(value: float) -> Text:
+    """A literal; a negative one binds as a sign does."""
+    return Text(number_text(value), 7 if value < 0 else 9, number=True)
+
+
+class StepEquations(Equations):
+    """One step: a value is (B, *axes), the past is in ``state``."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.fields = {h.name: h for h in plan.histories}
+        self.ahead = non_causal(plan)
+
+    def read(self, n: int, node: Node) -> Text:
+        name, lag = str(node.attrs[0]), node.attrs[1]
+        if lag == 0:
+            return Text(self.inputs[name], axes=node.axes)
+        return Text(past_step(self.fields[name], lag), axes=node.axes)
+
+    def mask(self, node: Node) -> Text:
+        return Text(f"keep[{node.attrs[0]}]", axes=node.axes)
+
+    def map(self, node: Node) -> Text:
+        index = int(node.attrs[0])
+        if index in self.ahead:
+            position = len(self.recurrence.inputs) + self.ahead.index(index)
+            return Text(f"inputs[{position}]", axes=node.axes)
+        return super().map(node)
+
+    def window(self, node: Node, m: LearnedMap) -> str:
+        field = window_field(self.plan, node)
+        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
+        value = self.flat(node.args[0])
+        past = flat_past(f"state.{field.name}", field.axes)
+        return f"push({past}, {value}, {width})"
+
+
+def window_field(plan: Plan, node: Node) -> History:
+    """The state's field that holds a convolution's window."""
+    name = plan.recurrence.window_name(node)
+    return next(h for h in plan.histories if h.name == name)
+
+
+def flat_past(code: str, axes: tuple[str, ...]) -> str:
+    """A past (B, K, *axes) with its axes flattened into one."""
+    if not axes:
+        return f"{code}.unsqueeze(-1)"
+    return code if len(axes) == 1 else f"{code}.flatten(2)"
+
+
+def past_step(field: History, lag: object) -> str:
+    """A lagged value as a step finds it in the state."""
+    if field.single:
+        return f"state.{field.name}"
+    back = f"-self.{lag}" if isinstance(lag, str) else f"-{lag}"
+    return f"state.{field.name}[:, {back}]"
+
+
+def non_causal(plan: Plan) -> tuple[int, ...]:
+    """Maps that see later steps, so that a step-by-step run needs them computed ahead."""
+    maps = plan.recurrence.maps
+    used = {int(n.attrs[0]) for n in plan.recurrence.nodes if n.op == "map"}
+    return tuple(i for i, m in enumerate(maps) if i in used and m.kind == "conv" and not m.causal)
+
+
+class SequenceEquations(Equations):
+    """A whole sequence: a value is (B, T, *axes)."""
+
+    widen = ".to(wide)"
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.fields = {h.name: h for h in plan.histories}
+        self.known: dict[int, Text] = {}
+
+    def leaf(self, n: int, node: Node) -> Text | None:
+        return self.known.get(n) or super().leaf(n, node)
+
+    def value(self, root: int) -> Text:
+        found = self.known.get(root) or self.printer.values.get(root)
+        if found is not None:
+            return found
+        order: list[int] = []
+        stack = [(root, False)]
+        seen: set[int] = set()
+        while stack:
+            n, ready = stack.pop()
+            if ready:
+                order.append(n)
+            elif n not in seen:
+                seen.add(n)
+                stack.append((n, True))
+                if n not in self.known and self.nodes[n].op != "map":
+                    stack.extend((a, False) for a in reversed(self.nodes[n].args))
+        for n in order:
+            self.printer.value(n)
+        return self.printer.values[root]
+
+    def read(self, n: int, node: Node) -> Text:
+        name, lag = str(node.attrs[0]), node.attrs[1]
+        if lag == 0:
+            return Text(self.inputs[name], axes=node.axes)
+        field = self.fields[name]
+        source = self.inputs[name] if field.node is None else self.value(field.node).code
+        amount = f"self.{lag}" if isinstance(lag, str) else str(lag)
+        code = f"lagged({source}, {past(field)}, {amount}, resets, {before(field)})"
+        return self.printer.keep(n, Text(code, axes=node.axes), f"{name}_lag")
+
+    def mask(self, node: Node) -> Text:
+        return Text(f"keep[{node.attrs[0]}]", axes=node.axes)
+
+    def window(self, node: Node, m: LearnedMap) -> str:
+        source = self.flat(node.args[0])
+        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
+        if not m.causal:
+            return f"centred_windows({source}, {width}, resets)"
+        field = window_field(self.plan, node)
+        return f"windows({source}, {flat_past(past(field), field.axes)}, {width}, resets)"
+
+
+def past(field: History) -> str:
+    """A field as steps (B, K, *axes)."""
+    return f"state.{field.name}.unsqueeze(1)" if field.single else f"state.{field.name}"
+
+
+def before(field: History) -> str:
+    """What a read of the field sees before the first step, (B, *axes); None for zero."""
+    if not field.state:
+        return "None"
+    return f"fresh and fresh.{field.name}" if field.single else f"fresh and fresh.{field.name}[:, 0]"

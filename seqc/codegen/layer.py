@@ -1,0 +1,343 @@
+"""The view of a layer that the module template fills in: its tables and its methods' lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqc.codegen.equations import (
+    Equations,
+    SequenceEquations,
+    StepEquations,
+    before,
+    non_causal,
+    past,
+    unflatten,
+)
+from seqc.codegen.torch_printer import Text, wrap
+from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
+from seqc.ir.recurrence import LearnedMap, Recurrence
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What ``templates/torch/module.py.jinja`` reads of a layer."""
+
+    name: str
+    doc: list[str]
+    inputs: list[str]
+    outputs: str
+    tables: list[tuple[str, str]]
+    fields: list[tuple[str, str]]
+    parameters: list[str]
+    start: list[str]
+    keep: list[str]
+    ahead: list[str]
+    single: list[str]
+    parallel: list[str]
+    kernels: list[str]
+
+
+def shape_text(axes: tuple[str, ...]) -> str:
+    """A parameter's shape in terms of the layer's sizes."""
+    return "(" + "".join(f"self.{a}, " for a in axes or ()).strip() + ")" if axes else "(1,)"
+
+
+def product_text(axes: tuple[str, ...]) -> str:
+    return " * ".join(f"self.{a}" for a in axes) or "1"
+
+
+def map_parameters(m: LearnedMap) -> list[str]:
+    """The declarations of a learned map's weight and bias, in torch's layouts."""
+    out = product_text(m.axes)
+    if m.kind == "conv":
+        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
+        source = "1" if m.depthwise else product_text(m.sources[0])
+        fan = f"{width} * {source}"
+        shape = f"({out}, {source}, {width})"
+    else:
+        fan = " + ".join(product_text(s) for s in m.sources)
+        shape = f"({out}, {fan})"
+    init = f'"{m.weight.kind}", {m.weight.values!r}, {fan}'
+    lines = [f'self._parameter("{m.prefix}.weight", {shape}, {init})']
+    if m.bias:
+        lines.append(f'self._parameter("{m.prefix}.bias", ({out},), "default", (), {fan})')
+    return lines
+
+
+def axes_table(entries: list[tuple[str, tuple[str, ...]]]) -> str:
+    """Axes by name, as a Python literal."""
+    return "{" + ", ".join(f"{n!r}: {a!r}" for n, a in entries) + "}"
+
+
+def value_axes(recurrence: Recurrence, name: str) -> tuple[str, ...]:
+    """The axes of an input, equation or state."""
+    for entry in (*recurrence.inputs, *recurrence.states, *recurrence.equations):
+        if entry.name == name:
+            return entry.axes
+    raise KeyError(name)
+
+
+def tables(plan: Plan) -> list[tuple[str, str]]:
+    """The class attributes that say what the layer is."""
+    r = plan.recurrence
+    sizes = {s.name: s.default for s in r.sizes if s.alias is None}
+    aliases = {s.name: s.alias for s in r.sizes if s.alias is not None}
+    fields = "".join(
+        f"Field({h.name!r}, {h.axes!r}, {h.single}, {h.lags!r}, {h.windows!r}), "
+        for h in plan.histories
+    )
+    kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
+    names = "".join(f"{kernel_name(r, s)}, " for s in kernels)
+    return [
+        ("SIZES", repr(sizes)),
+        ("ALIASES", repr(aliases)),
+        ("HYPERS", repr({h.name: h.default for h in r.hypers})),
+        ("INPUTS", axes_table([(i.name, i.axes) for i in r.inputs])),
+        ("STATES", axes_table([(s.name, s.axes) for s in r.states])),
+        ("OUTPUTS", axes_table([(o, value_axes(r, o)) for o in r.outputs])),
+        ("FIELDS", f"({fields})"),
+        ("KERNELS", f"({names})"),
+        ("PARALLEL", repr(bool(plan.stages))),
+        ("STREAMS", repr(not non_causal(plan))),
+        ("State", f"{r.name}State"),
+    ]
+
+
+def kernel_name(recurrence: Recurrence, stage: KernelStage) -> str:
+    """The module-level name of a fused kernel."""
+    return f"{recurrence.name}_{stage.kernel.name}"
+
+
+def field_shape(h: History) -> str:
+    """A field's shape in words."""
+    inner = ", ".join(h.axes) or "1"
+    return f"(B, {inner})" if h.single else f"(B, steps, {inner})"
+
+
+def start_lines(plan: Plan) -> list[str]:
+    """The body of ``_start``: every field before the first step."""
+    equations = Equations(plan, ("batch",))
+    states = {s.name: s for s in plan.recurrence.states}
+    equations.prepare(states[h.name].init for h in plan.histories if h.state)
+    values = []
+    for i, h in enumerate(plan.histories):
+        init = "0" if not h.state else equations.whole(states[h.name].init, h.axes)
+        values.append(f"begin(self, {i}, {init}, batch, like)")
+    lines = ["wide = state_dtype(like.dtype)", *equations.lines]
+    return [*lines, f"return self.State({', '.join(values)})"]
+
+
+def keep_lines(plan: Plan) -> list[str]:
+    """The body of ``_keep``: a mask a dropout site, in order of the sites."""
+    equations = Equations(plan, ("shape",))
+    sites = {int(n.attrs[0]): n for n in plan.recurrence.nodes if n.op == "keep"}
+    if not sites:
+        return []
+    equations.prepare(n.args[0] for n in sites.values())
+    count = max(sites) + 1
+    masks = []
+    for i in range(count):
+        node = sites.get(i)
+        if node is None:
+            # A site whose value nothing uses.
+            masks.append("like.new_ones(1, dtype=torch.bool).expand(shape)")
+            continue
+        p = equations.value(node.args[0]).code
+        axes = "".join(f", self.{a}" for a in node.axes)
+        masks.append(f"keep_mask({p}, (*shape{axes}), self.training, like)")
+    lines = ["wide = state_dtype(like.dtype)", *equations.lines]
+    return [*lines, f"return ({', '.join(masks)},)"]
+
+
+def input_lines(plan: Plan, names: dict[str, str], cast: bool) -> list[str]:
+    """Take the inputs apart; a step works in the dtype of states."""
+    lines = []
+    for i, variable in enumerate(names.values()):
+        widen = ".to(wide)" if cast else ""
+        lines.append(f"{variable} = inputs[{i}]{widen}")
+    return lines
+
+
+def step_lines(plan: Plan) -> list[str]:
+    """The body of ``_single``."""
+    r = plan.recurrence
+    equations = StepEquations(plan)
+    roots = [n for n in (r.definition(o) for o in r.outputs) if n is not None]
+    roots += [h.node for h in plan.histories if h.node is not None]
+    equations.prepare(roots)
+    outputs = [step_value(equations, o) for o in r.outputs]
+    fields = []
+    for h in plan.histories:
+        value = step_value(equations, h.name, h)
+        if h.single:
+            fields.append(f"spread_to({value}, state.{h.name})")
+        else:
+            fields.append(f"push(state.{h.name}, {value}, state.{h.name}.shape[1])")
+    shapes = [
+        f"spread_axes({y}, inputs[0], self._shape({value_axes(r, o)!r}))"
+        for y, o in zip(outputs, r.outputs, strict=True)
+    ]
+    return [
+        "wide = state_dtype(inputs[0].dtype)",
+        "like = inputs[0]",
+        *input_lines(plan, equations.inputs, cast=True),
+        *equations.lines,
+        f"return ({', '.join(shapes)},), self.State({', '.join(fields)})",
+    ]
+
+
+def step_value(equations: StepEquations, name: str, field: History | None = None) -> str:
+    """A named value at this step."""
+    r = equations.recurrence
+    node = field.node if field is not None else r.definition(name)
+    if node is None:
+        return equations.inputs[name]
+    axes = field.axes if field is not None else value_axes(r, name)
+    return equations.whole(node, axes)
+
+
+def ahead_lines(plan: Plan) -> list[str]:
+    """The body of ``_ahead``: convolutions that see later steps, for a step-by-step run."""
+    maps = non_causal(plan)
+    if not maps:
+        return []
+    equations = SequenceEquations(plan)
+    r = plan.recurrence
+    nodes = {int(n.attrs[0]): i for i, n in enumerate(r.nodes) if n.op == "map"}
+    results = []
+    for index in maps:
+        node = r.nodes[nodes[index]]
+        for a in node.args:
+            equations.value(a)
+        results.append(equations.map(node).code)
+    return [
+        "wide = state_dtype(inputs[0].dtype)",
+        *input_lines(plan, equations.inputs, cast=True),
+        *equations.lines,
+        f"return ({', '.join(results)},)",
+    ]
+
+
+class ParallelLines:
+    """The body of ``_parallel``: the plan's stages, one after another."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.r = plan.recurrence
+        self.equations = SequenceEquations(plan)
+        self.out = self.equations.lines
+        self.packs: dict[str, str] = {}
+        self.finals: dict[str, str] = {}
+
+    def lines(self) -> list[str]:
+        """All statements, ending in the return."""
+        r, e = self.r, self.equations
+        e.prepare(n for n in (r.definition(o) for o in r.outputs) if n is not None)
+        for stage in self.plan.stages:
+            match stage:
+                case MapStage():
+                    self.map_stage(stage)
+                case ArrayStage():
+                    self.array(stage.node)
+                case KernelStage():
+                    self.kernel(stage)
+        outputs = [self.named(o) for o in r.outputs]
+        fields = [self.field(h) for h in self.plan.histories]
+        results = f"return ({', '.join(outputs)},), self.State({', '.join(fields)})"
+        return [
+            "like = inputs[0]",
+            "wide = state_dtype(like.dtype)",
+            "batch, steps = like.shape[:2]",
+            *input_lines(self.plan, e.inputs, cast=False),
+            *self.out,
+            results,
+        ]
+
+    def array(self, n: int) -> None:
+        """A value that torch computes, kept under its name."""
+        text = self.equations.value(n)
+        self.equations.known[n] = self.equations.printer.keep(n, text)
+
+    def map_stage(self, stage: MapStage) -> None:
+        """One GEMM with a packed result."""
+        e, r = self.equations, self.r
+        for s in stage.sources:
+            e.value(s)
+        maps = [r.maps[i] for i in stage.maps]
+        first = maps[0]
+        for m in maps:
+            e.printer.say(m.span)
+            e.printer._line_said = None
+        weights = [f"self.{m.prefix}.weight" for m in maps]
+        biases = [
+            f"self.{m.prefix}.bias" if m.bias
+            else f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})"
+            for m in maps
+        ]  # fmt: skip
+        weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
+        bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
+        if not any(m.bias for m in maps):
+            bias = "None"
+        name = e.namer.fresh(stage.name)
+        if first.kind == "conv":
+            window = e.window(r.nodes[stage.nodes[0]], first)
+            self.out.append(f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)")
+        else:
+            parts = [e.flat(s) for s in stage.sources]
+            source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
+            self.out.append(f"{name} = F.linear({source}, {weight}, {bias})")
+        self.packs[stage.name] = name
+        offset = ""
+        for m, node in zip(maps, stage.nodes, strict=True):
+            end = f"{offset} + {product_text(m.axes)}" if offset else product_text(m.axes)
+            piece = name if len(maps) == 1 else f"{name}[..., {offset or 0}:{end}]"
+            e.known[node] = Text(piece + unflatten(m.axes), axes=m.axes)
+            offset = end
+
+    def kernel(self, stage: KernelStage) -> None:
+        """Launch a fused kernel."""
+        e, k = self.equations, stage.kernel
+        operands = [
+            self.packs[o] if isinstance(o, str) else e.value(o).code for o in stage.operands
+        ]
+        constants = [wrap(e.value(n), 0) for n in stage.constants]
+        masks = [f"keep[{self.r.nodes[n].attrs[0]}]" for n in stage.masks]
+        histories = {h.name: h for h in self.plan.histories}
+        starts = [
+            f"state.{s}" if histories[s].single else f"state.{s}[:, -1]" for s in stage.states
+        ]
+        fresh = [before(histories[s]) for s in stage.states]
+        scalars = [f"self.{s}" for s in k.scalars]
+        extents = ["batch", "steps", *(f"self.{a}" for a in (*k.axes, *k.other_axes))]
+        outputs = [e.namer.fresh(o.name) for o in k.outputs]
+        finals = [e.namer.fresh(f"{s}_last") for s in stage.states]
+        self.finals |= dict(zip(stage.states, finals, strict=True))
+        call = kernel_name(self.r, stage)
+        self.out += [
+            f"{tuple_text(outputs)}, {tuple_text(finals)} = {call}(",
+            f"    {tuple_text(operands)}, {tuple_text(constants)}, {tuple_text(masks)},",
+            f"    {tuple_text(starts)}, {tuple_text(fresh)}, resets,",
+            f"    {tuple_text(scalars)}, {tuple_text(extents)},",
+            ")",
+        ]
+        for n, variable, o in zip(stage.outputs, outputs, k.outputs, strict=True):
+            e.known[n] = Text(variable, axes=k.axes)
+
+    def named(self, name: str) -> str:
+        """A named value of the whole sequence."""
+        node = self.r.definition(name)
+        if node is None:
+            return self.equations.inputs[name]
+        value = self.equations.value(node)
+        return value.code
+
+    def field(self, h: History) -> str:
+        """What the next call needs of a value."""
+        if h.single:
+            return self.finals[h.name]
+        value = self.equations.inputs[h.name] if h.node is None else self.equations.value(h.node).code
+        return f"remember({value}, {past(h)}, resets, {before(h)})"
+
+
+def tuple_text(items: list[str]) -> str:
+    return f"({', '.join(items)},)" if items else "()"

@@ -1,0 +1,182 @@
+"""A whole module's text: what ``seqc build`` writes, and what compiling in memory imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from seqc.codegen.cpp import cpp_prelude, print_cpp
+from seqc.codegen.layer import (
+    LayerView,
+    ParallelLines,
+    ahead_lines,
+    field_shape,
+    keep_lines,
+    kernel_name,
+    map_parameters,
+    shape_text,
+    start_lines,
+    step_lines,
+    tables,
+)
+from seqc.codegen.mirror import print_mirror
+from seqc.ir.kernel import Kernel
+from seqc.ir.plan import KernelStage, Plan
+
+IMPORTS = """\
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqc.runtime.kernels import FusedKernel, KernelSpec, state_dtype
+from seqc.runtime.layer import Field, Layer, begin, keep_mask, linear, spread_axes, spread_to
+from seqc.runtime.pointwise import logaddexp, maximum, minimum, numeric, pick, shift, softplus
+from seqc.runtime.sequence import (
+    affine_scan,
+    centred_windows,
+    convolve,
+    full,
+    lagged,
+    last_step,
+    push,
+    remember,
+    split,
+    windows,
+)"""
+
+
+@cache
+def environment() -> Environment:
+    """The jinja2 environment of all templates."""
+    return Environment(
+        loader=PackageLoader("seqc.templates", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+@dataclass(frozen=True)
+class ModuleText:
+    """A generated module."""
+
+    text: str
+    layers: tuple[str, ...]
+
+
+def print_module(
+    plans: tuple[Plan, ...],
+    *,
+    version: str,
+    origin: str,
+    spec: str,
+    warnings: tuple[str, ...] = (),
+    backend: str = "auto",
+    imports: str = IMPORTS,
+) -> str:
+    """The module's text for some layers of one spec."""
+    layers = [layer_view(p, backend) for p in plans]
+    names = ", ".join(v.name for v in layers)
+    any_kernel = any(v.kernels for v in layers)
+    text = environment().get_template("torch/module.py.jinja").render(
+        title=f"{names}: recurrent layer{'s' if len(layers) > 1 else ''} for PyTorch.",
+        version=version,
+        origin=origin,
+        spec=[line.rstrip() for line in spec.strip("\n").split("\n")],
+        imports=imports,
+        warnings=repr(warnings),
+        prelude=cpp_prelude() if any_kernel else "",
+        layers=layers,
+    )  # fmt: skip
+    return text.rstrip() + "\n"
+
+
+def layer_view(plan: Plan, backend: str) -> LayerView:
+    """Everything that the template needs of one layer."""
+    r = plan.recurrence
+    parameters: list[str] = []
+    used_maps = {int(n.attrs[0]) for n in r.nodes if n.op == "map"}
+    for i, m in enumerate(r.maps):
+        if i in used_maps:
+            parameters += map_parameters(m)
+    for p in r.params:
+        parameters.append(
+            f'self._parameter("{p.name}", {shape_text(p.axes)}, "{p.init.kind}", {p.init.values!r})'
+        )
+    kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
+    doc = [line for line in r.doc.strip().split("\n") if line] or [f"The layer {r.name}."]
+    return LayerView(
+        name=r.name,
+        doc=[line.replace("\\", "\\\\").replace('"""', "'''") for line in doc],
+        inputs=[i.name for i in r.inputs],
+        outputs=", ".join(r.outputs),
+        tables=[*tables(plan), ("DEFAULT_BACKEND", repr(backend))],
+        fields=[(h.name, field_shape(h)) for h in plan.histories],
+        parameters=parameters,
+        start=start_lines(plan),
+        keep=keep_lines(plan),
+        ahead=ahead_lines(plan),
+        single=step_lines(plan),
+        parallel=ParallelLines(plan).lines() if plan.stages else [],
+        kernels=[print_kernel(kernel_name(r, s), s) for s in kernels],
+    )
+
+
+def print_kernel(name: str, stage: KernelStage) -> str:
+    """A fused kernel's C++, its mirror, and the tables that tie them together."""
+    spec = kernel_tables(name, stage)
+    cpp = print_cpp(stage.kernel, stage.adjoint)
+    mirror = print_mirror(stage.kernel, f"{name}_mirror")
+    source = '{"cpp": CPP_PRELUDE + ' + f"{name}_CPP" + "}"
+    return "\n".join(
+        [
+            f'{name}_CPP = r"""',
+            f'{cpp}"""',
+            "",
+            "",
+            mirror,
+            "",
+            "",
+            f"{name} = FusedKernel(",
+            *(f"    {line}" for line in spec),
+            f"    {source},",
+            f"    {name}_mirror,",
+            ")",
+        ]
+    )
+
+
+def kernel_tables(name: str, stage: KernelStage) -> list[str]:
+    """The KernelSpec of a stage, as Python text."""
+    k, adjoint = stage.kernel, stage.adjoint
+    saved = tuple((i, saved_in(k, i)) for i in adjoint.saved)
+    entries = {
+        "name": name,
+        "axes": k.axes,
+        "others": k.other_axes,
+        "operands": tuple((o.packed, o.parts) for o in k.operands),
+        "streams": tuple((s.operand, s.position) for s in k.streams),
+        "constants": tuple(c.axes for c in k.constants),
+        "masks": tuple(
+            next(n.axes for n in k.body if n.op == "keep" and n.attrs[0] == i)
+            for i in range(len(k.masks))
+        ),
+        "carries": len(k.carries),
+        "outputs": len(k.outputs),
+        "saved": saved,
+        "moving": tuple(n is not None for n in adjoint.streams),
+        "steady": tuple(n is not None for n in adjoint.constants),
+    }
+    return ["KernelSpec(", *(f"    {key}={value!r}," for key, value in entries.items()), "),"]
+
+
+def saved_in(kernel: Kernel, carry: int) -> int:
+    """The output that holds a carry's every value, or -1."""
+    after = kernel.carries[carry].after
+    return next((i for i, o in enumerate(kernel.outputs) if o.node == after), -1)

@@ -1,0 +1,119 @@
+"""``seqc explain``: the compiler's reasoning about a spec, for a person to read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from seqc.commands.common import CommandError, add_layer, add_spec, did_you_mean, find_spec
+from seqc.commands.common import show_diagnostics as show
+
+if TYPE_CHECKING:
+    from seqc.ir.report import LayerReport, Report, StratumReport
+    from seqc.ir.verdict import Verdict
+
+SUMMARY = "show the rewritten equations, the proofs, the derived forms and the plan"
+EPILOG = """\
+example:
+  seqc explain MinGRU
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_spec(parser)
+    add_layer(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    import seqc
+
+    spec = find_spec(options.spec)
+    report = narrow(seqc.check(spec.where), options.layer or spec.layer)
+    failed = show(report.diagnostics)
+    print("\n\n".join(explain(layer) for layer in report.layers))
+    return int(failed)
+
+
+def narrow(report: Report, name: str | None) -> Report:
+    """The report with the layer of that name alone; with all of them for None.
+
+    Raises:
+        CommandError: the report has no such layer.
+    """
+    if name is None:
+        return report
+    if name not in set(report):
+        hint = did_you_mean(name, report) or f"it has: {', '.join(report)}"
+        raise CommandError(f"the spec has no layer {name!r}", hint=hint)
+    return replace(report, layers=(report[name],))
+
+
+def explain(layer: LayerReport) -> str:
+    """One layer's reasoning: equations, strata with proofs and forms, stages."""
+    return "\n".join(_lines(layer))
+
+
+def _lines(layer: LayerReport) -> Iterator[str]:
+    count = len(layer.strata)
+    yield f"{layer.name}: {count} {'stratum' if count == 1 else 'strata'}"
+    if layer.equations:
+        yield ""
+        yield "  equations, as rewritten"
+        yield from _block(layer.equations)
+    for number, stratum in enumerate(layer.strata):
+        yield ""
+        yield f"  stratum {number}: {', '.join(stratum.states)}"
+        yield from (f"    {line}" for line in explain_stratum(stratum))
+    yield ""
+    if layer.stages:
+        yield "  stages, in order"
+        yield from _block(f"{i}. {text}" for i, text in enumerate(layer.stages, 1))
+    else:
+        yield "  stages: none, the layer runs step by step"
+
+
+def explain_stratum(s: StratumReport) -> list[str]:
+    """One stratum: what it is, why, and what was derived from it."""
+    coefficient = "" if s.coefficient_range is None else f", in {s.coefficient_range}"
+    facts = [
+        ("algebra", f"{s.algebra}, {_verdict(s.verdict)}"),
+        ("because", s.reason),
+        ("method", s.method),
+        ("jacobian", s.jacobian),
+        ("coefficient", f"{s.coefficient}{coefficient}" if s.coefficient else coefficient[2:]),
+        ("offset", s.offset),
+        ("domain", f"{s.domain}: {s.domain_reason}" if s.domain_reason else s.domain),
+        ("log coefficient", s.log_coefficient),
+        ("log offset", s.log_offset),
+    ]
+    width = max(len(name) for name, text in facts if text)
+    lines: list[str] = []
+    for name, text in facts:
+        if text:
+            first, *rest = text.splitlines()
+            lines.append(f"{name:<{width}}  {first}")
+            lines += [f"{'':<{width}}  {line}" for line in rest]
+    if s.adjoint:
+        lines += ["adjoint, backwards in time", *(f"  {line}" for line in s.adjoint)]
+    if s.laws:
+        lines += ["laws", *(f"  {w.law}: {_verdict(w.verdict)}" for w in s.laws)]
+    return lines
+
+
+def _verdict(verdict: Verdict) -> str:
+    text = str(verdict)
+    if verdict.reason:
+        text += f" ({verdict.reason})"
+    if verdict.counterexample:
+        values = ", ".join(f"{k} = {v:g}" for k, v in verdict.counterexample.items())
+        text += f"; it fails at {values}"
+    return text
+
+
+def _block(texts: Iterator[str] | tuple[str, ...]) -> Iterator[str]:
+    for text in texts:
+        yield from (f"    {line}" for line in text.splitlines())

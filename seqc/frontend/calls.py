@@ -1,0 +1,283 @@
+"""Calls: pointwise functions, reductions, what looks along an axis, masks, and `def`s."""
+
+from __future__ import annotations
+
+from seqc.frontend import syntax as s
+from seqc.frontend.constants import whole
+from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
+from seqc.frontend.functions import (
+    BUILTIN,
+    LATER_FUNCTIONS,
+    MAPS,
+    POINTWISE_FUNCTIONS,
+    REDUCTIONS,
+    arity,
+    usage,
+)
+from seqc.frontend.limits import MAX_LAG
+from seqc.frontend.maps import learned_map
+from seqc.frontend.problems import a_number, listing, shorten
+from seqc.ir.ops import CONDITIONS
+
+
+def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
+    """The node of a call."""
+    function = expr.function
+    if not isinstance(function, s.Name):
+        return _not_a_function(builder, expr, call)
+    name = function.text
+    if name in LATER_FUNCTIONS:
+        code, instead = LATER_FUNCTIONS[name]
+        builder.error(code, f"`{name}` is not available yet", expr.span, call, hint=instead)
+        return None
+    if name not in BUILTIN and name in builder.functions:
+        result = yield _define(builder, expr, name, call)
+        return result
+    if name not in BUILTIN:
+        _unknown(builder, function, call)
+        # The arguments may have errors of their own.
+        for argument in expr.arguments:
+            if _axis(builder, argument.value, call) is None:
+                yield builder.value(argument.value, call)
+        return None
+    if name in MAPS:
+        result = yield learned_map(builder, expr, name, call)
+        return result
+    if not _check_shape(builder, expr, name, call):
+        return None
+    arguments = tuple(a.value for a in expr.arguments)
+    if name == "index":
+        axis = _axis(builder, arguments[0], call)
+        if axis is None:
+            _not_an_axis(builder, arguments[0], call)
+            return None
+        span = expr.span if call is None else call.span
+        return builder.add("index", axes=(axis,), attrs=(axis,), span=span)
+    if name == "drop":
+        result = yield _drop(builder, expr, call)
+        return result
+    axis = _axis(builder, arguments[1], call) if len(arguments) > 1 else None
+    along = name in ("sum", "mean", "cumsum", "shift")
+    if along or (name in REDUCTIONS and axis is not None):
+        if axis is None:
+            yield builder.number(arguments[0], call)
+            _not_an_axis(builder, arguments[1], call)
+            return None
+        result = yield _along(builder, expr, name, axis, call)
+        return result
+    result = yield _pointwise(builder, expr, name, call)
+    return result
+
+
+def _pointwise(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:
+    span = expr.span if call is None else call.span
+    values: list[int | None] = []
+    for i, argument in enumerate(expr.arguments):
+        if name == "where" and i == 0:
+            values.append((yield builder.value(argument.value, call)))
+        else:
+            values.append((yield builder.number(argument.value, call)))
+    found = [v for v in values if v is not None]
+    if len(found) < len(values):
+        return None
+    if name == "where" and builder.graph.nodes[found[0]].op not in CONDITIONS:
+        found[0] = builder.add("isset", found[0], span=span)
+    return builder.add(POINTWISE_FUNCTIONS[name], *found, span=span)
+
+
+def _along(builder: Builder, expr: s.Call, name: str, axis: str, call: Call | None) -> Evaluation:
+    """A reduction, a running sum or a shift along an axis that the value must have."""
+    span = expr.span if call is None else call.span
+    value = yield builder.number(expr.arguments[0].value, call)
+    if value is None:
+        return None
+    axes = builder.axes_of(value)
+    if axis not in axes:
+        hint = f"it has {_axes_text(axes)}"
+        if name in ("max", "min") and not axes:
+            hint += f"; to compare with the size as a number, write it first: `{name}({axis}, …)`"
+        builder.error(
+            "E049",
+            f"`{name}` goes along `{axis}`, which the value does not have",
+            expr.arguments[0].value.span,
+            call,
+            hint=hint,
+        )
+        return None
+    if name == "cumsum":
+        return builder.add("cumsum", value, axes=axes, attrs=(axis,), span=span)
+    if name == "shift":
+        term = expr.arguments[2].value
+        steps = whole(term)
+        if steps is None or abs(steps) > MAX_LAG:
+            builder.error(
+                "E062",
+                "a shift is a whole number",
+                term.span,
+                call,
+                hint="`shift(e, axis, 1)` moves every entry one place up; a zero enters",
+            )
+            return None
+        return builder.add("shift", value, axes=axes, attrs=(axis, steps), span=span)
+    rest = tuple(a for a in axes if a != axis)
+    return builder.add("reduce", value, axes=rest, attrs=(name, axis), span=span)
+
+
+def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
+    """`drop(e, p)`: `e` where this step's mask keeps it, 0 elsewhere."""
+    span = expr.span if call is None else call.span
+    value = yield builder.number(expr.arguments[0].value, call)
+    probability = yield builder.number(expr.arguments[1].value, call)
+    if builder.place.kind != "equation":
+        builder.error(
+            "E062",
+            "`drop` takes a fresh mask at each step, so it can't be constant in time",
+            expr.span,
+            call,
+            hint="put it into an equation with `[t]`",
+        )
+        return None
+    if value is None or probability is None:
+        return None
+    if builder.varies[probability] or builder.axes_of(probability):
+        builder.error(
+            "E062",
+            "the probability of `drop` is one number, constant in time",
+            expr.arguments[1].value.span,
+            call,
+            hint="use a hyper-parameter: `hyper p = 0.1`",
+        )
+        return None
+    place = builder.place
+    place.masks += 1
+    site = place.name if place.masks == 1 else f"{place.name}.{place.masks}"
+    axes = builder.axes_of(value)
+    keep = builder.add("keep", probability, axes=axes, attrs=(site,), span=span)
+    return builder.add("where", keep, value, builder.const(0.0, span), span=span)
+
+
+def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:
+    """Write a `def` out: its parameters stand for the nodes of the arguments."""
+    function = builder.functions[name]
+    function.used = True
+    parameters = function.define.parameters
+    for argument in expr.arguments:
+        if argument.keyword is not None:
+            builder.error(
+                "E061",
+                f"`{name}` takes its arguments in order",
+                argument.keyword.span,
+                call,
+                hint=f"write `{name}({', '.join(p.text for p in parameters)})`",
+            )
+            return None
+    bindings: list[int | SizeName | None] = []
+    for argument in expr.arguments:
+        size = _axis(builder, argument.value, call)
+        if size is not None:
+            bindings.append(SizeName(size))
+        else:
+            bindings.append((yield builder.value(argument.value, call)))
+    if len(parameters) != len(bindings):
+        builder.error(
+            "E060",
+            f"`{name}` takes {a_number(len(parameters), 'argument')}, not {len(bindings)}",
+            expr.span,
+            call,
+            hint=f"write `{name}({', '.join(p.text for p in parameters)})`",
+        )
+        return None
+    if not function.sound or None in bindings:
+        return None
+    names = (p.text for p in parameters)
+    inner = Call(
+        dict(zip(names, bindings, strict=True)),
+        expr.span if call is None else call.span,
+        name if call is None else call.function,
+    )
+    result = yield builder.value(function.define.body, inner)
+    return result
+
+
+def _axis(builder: Builder, expr: s.Expr, call: Call | None) -> str | None:
+    """The size that a term is the bare name of."""
+    if not isinstance(expr, s.Name):
+        return None
+    if call is not None:
+        bound = call.bindings.get(expr.text)
+        return bound.name if isinstance(bound, SizeName) else None
+    if builder.scope.is_size(expr.text):
+        builder.scope.symbols[expr.text].used = True
+        return expr.text
+    return None
+
+
+def _axes_text(axes: tuple[str, ...]) -> str:
+    if not axes:
+        return "no axes"
+    return f"the {'axis' if len(axes) == 1 else 'axes'} {listing(axes)}"
+
+
+def _not_an_axis(builder: Builder, expr: s.Expr, call: Call | None) -> None:
+    text = expr.text if isinstance(expr, s.Name) else ""
+    hint = "an axis is the bare name of a size"
+    if call is None and text and text not in builder.scope.symbols:
+        hint = builder.problems.guess(text, builder.scope.axis_order, hint)
+    builder.error("E021", "this is not an axis", expr.span, call, hint=hint)
+
+
+def _check_shape(builder: Builder, expr: s.Call, name: str, call: Call | None) -> bool:
+    """The right number of arguments, and no keywords."""
+    for argument in expr.arguments:
+        if argument.keyword is not None:
+            builder.error(
+                "E061",
+                f"`{name}` has no argument called `{shorten(argument.keyword.text)}`",
+                argument.keyword.span,
+                call,
+                hint=f"write `{usage(name)}`",
+            )
+            return False
+    wanted = arity(name)
+    if wanted is not None and len(expr.arguments) != wanted:
+        builder.error(
+            "E060",
+            f"`{name}` takes {a_number(wanted, 'argument')}, not {len(expr.arguments)}",
+            expr.span,
+            call,
+            hint=f"write `{usage(name)}`",
+        )
+        return False
+    return True
+
+
+def _unknown(builder: Builder, function: s.Name, call: Call | None) -> None:
+    name = function.text
+    symbol = builder.scope.symbols.get(name)
+    if symbol is not None:
+        hint = f"to multiply, write `{name} * (…)`; a time index is `{name}[t-1]`"
+        message = f"`{name}` is not a function"
+    else:
+        hint = builder.problems.guess(name, [*BUILTIN, *builder.functions], "define it: `def …`")
+        message = f"no function is called `{shorten(name)}`"
+    builder.error("E024", message, function.span, call, hint=hint)
+
+
+def _not_a_function(builder: Builder, expr: s.Call, call: Call | None) -> int | None:
+    """`affine(a, b)(h[t-1])`, or something that can't be called at all."""
+    inner = expr.function
+    if isinstance(inner, s.Call) and isinstance(inner.function, s.Name):
+        name = inner.function.text
+        if name not in BUILTIN and name not in builder.functions:
+            builder.error(
+                "E103",
+                "applying an algebra by name is not available yet",
+                expr.span,
+                call,
+                hint="write the function out, as `a * h[t-1] + b`: the algebra is found",
+            )
+            return None
+    builder.error(
+        "E024", "only a name can be called", expr.span, call, hint="to multiply, write `*`"
+    )
+    return None

@@ -1,0 +1,178 @@
+"""A whole file: its defs, its layers one after the other, and the comments above them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from seqc.diagnostics import Diagnostic, Label, Source
+from seqc.frontend import syntax as s
+from seqc.frontend.algebras import AlgebraBlock, build_algebra
+from seqc.frontend.defs import Function, declare_functions
+from seqc.frontend.expressions import Budget
+from seqc.frontend.layers import build_layer, refuse_later
+from seqc.frontend.parse import parse
+from seqc.frontend.problems import Problems, point
+from seqc.frontend.reserved import refusal
+from seqc.ir.algebra import Algebra
+from seqc.ir.recurrence import Recurrence
+
+
+def read_spec(
+    source: Source, library: Source
+) -> tuple[tuple[Recurrence, ...], tuple[Diagnostic, ...]]:
+    """The layers of a file, and the warnings."""
+    problems = Problems()
+    statements = parse(source, problems)
+    layers, loose = _split(statements)
+    functions = declare_functions(
+        (x for x in statements if isinstance(x, s.Define)), _library(library), problems
+    )
+    for statement in loose:
+        _before_layers(statement, bool(layers), problems)
+    if not layers:
+        problems.error(
+            "E080",
+            "the file has no layer",
+            statements[0].span if statements else point(source, 1, 1),
+            hint="begin with `layer Name`, then its sizes",
+        )
+    budget = Budget()
+    recurrences: list[Recurrence] = []
+    first: dict[str, s.Layer] = {}
+    for head, body in layers:
+        name = head.name.text
+        reason = refusal(name, "layer")
+        if reason is not None:
+            problems.error(
+                "E023",
+                f"`{name}` can't be the name of a layer",
+                head.name.span,
+                label=reason,
+                hint="choose another name",
+            )
+        if name in first:
+            problems.error(
+                "E022",
+                f"the layer `{name}` stands twice",
+                head.name.span,
+                hint="rename one",
+                related=[Label(first[name].name.span, "first here")],
+            )
+        first.setdefault(name, head)
+        doc = _comment_above(source, head.span.line) or _comment_above(source, None)
+        recurrence = build_layer(head, body, functions, source, doc, problems, budget)
+        if recurrence is not None:
+            recurrences.append(recurrence)
+    for function in functions.values():
+        if not function.used and not function.library:
+            name = function.define.name.text
+            problems.warn(
+                "W001",
+                f"the def `{name}` is never used",
+                function.define.name.span,
+                hint="take it out",
+            )
+    problems.check()
+    return tuple(recurrences), tuple(problems.warnings)
+
+
+def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:
+    """The algebras of a file, in order."""
+    problems = Problems()
+    statements = parse(source, problems)
+    own = (x for x in statements if isinstance(x, s.Define))
+    known = {} if source is library else _library(library)
+    functions = declare_functions(own, known, problems)
+    blocks: list[AlgebraBlock] = []
+    for statement in statements:
+        if isinstance(statement, s.AlgebraHead):
+            blocks.append(AlgebraBlock(statement))
+        elif isinstance(statement, s.AlgebraClause):
+            if blocks:
+                blocks[-1].clauses.append(statement)
+            else:
+                problems.error(
+                    "E081",
+                    f"`{statement.kind}` stands before the first algebra",
+                    statement.span,
+                    hint="begin with `algebra name(parts)`",
+                )
+    budget = Budget()
+    found: dict[str, Algebra] = {}
+    for block in blocks:
+        name = block.head.name
+        if name.text in found:
+            problems.error(
+                "E022", f"the algebra `{name.text}` stands twice", name.span, hint="rename one"
+            )
+        algebra = build_algebra(block, functions, problems, budget)
+        if algebra is not None:
+            found[name.text] = algebra
+    problems.check()
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=4)
+def _library(source: Source) -> dict[str, Function]:
+    """The defs of the library, which has no errors (its test sees to that)."""
+    problems = Problems()
+    defines = (x for x in parse(source, problems) if isinstance(x, s.Define))
+    functions = declare_functions(defines, {}, problems)
+    problems.check()
+    return functions
+
+
+def _split(
+    statements: tuple[s.Statement, ...],
+) -> tuple[list[tuple[s.Layer, list[s.Statement]]], list[s.Statement]]:
+    """Each layer with its statements, and what stands before the first one."""
+    layers: list[tuple[s.Layer, list[s.Statement]]] = []
+    loose: list[s.Statement] = []
+    for statement in statements:
+        if isinstance(statement, s.Layer):
+            layers.append((statement, []))
+        elif isinstance(statement, s.Define):
+            continue
+        elif isinstance(statement, s.AlgebraHead | s.AlgebraClause) or not layers:
+            loose.append(statement)
+        else:
+            layers[-1][1].append(statement)
+    return layers, loose
+
+
+def _before_layers(statement: s.Statement, any_layer: bool, problems: Problems) -> None:
+    """What is said of a statement that belongs to no layer."""
+    if isinstance(statement, s.AlgebraHead):
+        problems.error(
+            "E102",
+            "user-declared algebras are not available yet",
+            statement.span,
+            hint="leave it out: the algebra that fits is found among the built-in ones",
+        )
+    elif isinstance(statement, s.Later):
+        refuse_later(statement, problems)
+    elif any_layer and not isinstance(statement, s.AlgebraClause):
+        problems.error(
+            "E081",
+            "this stands before the first layer",
+            statement.span,
+            hint="only defs and algebras are shared; move it below `layer …`",
+        )
+
+
+def _comment_above(source: Source, line: int | None) -> str:
+    """The comment block that ends right above a line, or (None) the one at the file's head."""
+    lines = source.lines
+    found: list[str] = []
+    if line is None:
+        for text in lines:
+            text = text.lstrip("\ufeff").strip()
+            if not text.startswith("#"):
+                break
+            found.append(text)
+    else:
+        while line >= 2 and lines[line - 2].lstrip("\ufeff").lstrip().startswith("#"):
+            line -= 1
+            found.append(lines[line - 1].lstrip("\ufeff").strip())
+        found.reverse()
+    return "\n".join(text.removeprefix("#").removeprefix(" ") for text in found)

@@ -1,0 +1,83 @@
+"""The functions of the language: what each one is called with, and where it leads.
+
+The pointwise functions are the IR's own operations; sugar over them (relu, gelu,
+softmax, …) is the prelude's business.
+"""
+
+from __future__ import annotations
+
+from seqc.ir.ops import POINTWISE
+
+#: Pointwise functions: language name -> operation.
+POINTWISE_FUNCTIONS: dict[str, str] = {
+    name: name
+    for name in (
+        "exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "abs", "sign", "floor",
+        "min", "max", "where", "tanh", "sigmoid", "softplus", "normcdf", "sin", "cos",
+    )
+}  # fmt: skip
+
+#: Reductions over a named axis; `max` and `min` are pointwise where the second argument is a value.
+REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
+
+#: Learned maps and their keyword arguments.
+MAPS: dict[str, tuple[str, ...]] = {
+    "linear": ("bias", "weight"),
+    "conv": ("causal", "depthwise", "bias", "weight"),
+}
+
+#: Functions that look along an axis or make a mask.
+STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "drop"})
+
+#: How each built-in function is called, for messages.
+USAGE: dict[str, str] = {
+    "sum": "sum(e, axis)",
+    "mean": "mean(e, axis)",
+    "max": "max(e, axis) or max(a, b)",
+    "min": "min(e, axis) or min(a, b)",
+    "where": "where(condition, then, else)",
+    "logaddexp": "logaddexp(a, b)",
+    "index": "index(axis)",
+    "cumsum": "cumsum(e, axis)",
+    "shift": "shift(e, axis, k)",
+    "drop": "drop(e, p)",
+    "linear": "linear(a, b, …, bias = true, weight = init)",
+    "conv": "conv(x[t], width, causal = true, depthwise = false)",
+}
+
+_ARITY: dict[str, int] = {
+    **{name: POINTWISE[op] for name, op in POINTWISE_FUNCTIONS.items()},
+    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2,
+}  # fmt: skip
+
+#: Functions that are promised: name -> (code, what to do instead).
+LATER_FUNCTIONS: dict[str, tuple[str, str]] = {
+    "conv2d": ("E101", "flatten the space into an axis and use `linear`, or map outside the layer"),
+    "prefix": ("E107", "write the mask out with `sigmoid`, `index(axis)` and `where`"),
+    "re": ("E108", "carry the real and the imaginary part as two states"),
+    "im": ("E108", "carry the real and the imaginary part as two states"),
+    "conj": ("E108", "carry the real and the imaginary part as two states"),
+    "cis": ("E108", "carry the real and the imaginary part as two states, with `cos` and `sin`"),
+    "rename": ("E109", "for a learned matrix product use `linear`"),
+}
+
+#: Every name that a `def` cannot take, because the language has it.
+BUILTIN = frozenset(
+    {*POINTWISE_FUNCTIONS, *REDUCTIONS, *MAPS, *STRUCTURAL_FUNCTIONS, *LATER_FUNCTIONS}
+)
+
+#: Starts of a parameter: name -> (numbers it takes at least, at most).
+INITS: dict[str, tuple[int, int]] = {"normal": (2, 2), "uniform": (2, 2), "orthogonal": (0, 1)}
+
+
+def arity(function: str) -> int | None:
+    """How many positional arguments a built-in takes; None where any number will do."""
+    return _ARITY.get(function)
+
+
+def usage(function: str) -> str:
+    """How a built-in is called."""
+    if function in USAGE:
+        return USAGE[function]
+    count = _ARITY.get(function, 1)
+    return f"{function}({', '.join('abc'[:count])})"

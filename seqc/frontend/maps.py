@@ -1,0 +1,225 @@
+"""Learned maps: `linear` and `conv`, their arguments and the names of their parameters."""
+
+from __future__ import annotations
+
+from seqc.diagnostics import Label
+from seqc.frontend import syntax as s
+from seqc.frontend.constants import read_init
+from seqc.frontend.expressions import Builder, Call, Evaluation
+from seqc.frontend.functions import MAPS, usage
+from seqc.frontend.limits import MAX_LAG
+from seqc.frontend.problems import a_number, shorten
+from seqc.ir.recurrence import Init, LearnedMap
+
+
+def count_maps(expr: s.Expr) -> int:
+    """How many learned maps an expression holds."""
+    count, todo = 0, [expr]
+    while todo:
+        term = todo.pop()
+        if isinstance(term, s.Call) and isinstance(term.function, s.Name):
+            count += term.function.text in MAPS
+        todo.extend(s.children(term))
+    return count
+
+
+def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) -> Evaluation:
+    """The `map` node of `linear(…)` or `conv(…)`."""
+    positional = [a.value for a in expr.arguments if a.keyword is None]
+    options = _options(builder, expr, kind)
+    width: int | str | None = 1
+    if kind == "conv":
+        if len(positional) != 2:
+            builder.error(
+                "E060",
+                f"`conv` takes a sequence and a width, not {a_number(len(positional), 'argument')}",
+                expr.span,
+                call,
+                hint=f"write `{usage('conv')}`",
+            )
+            positional, width = positional[:1], None
+        else:
+            width = _width(builder, positional.pop())
+    elif not positional:
+        builder.error(
+            "E060", "`linear` takes a value or more", expr.span, call, hint="write `linear(x[t])`"
+        )
+        return None
+    values = []
+    for argument in positional:
+        value = yield builder.number(argument, call)
+        values.append(value)
+        if value is not None and not builder.varies[value] and builder.place.kind == "equation":
+            builder.error(
+                "E062",
+                f"`{kind}` maps what changes in time",
+                argument.span,
+                call,
+                label="this is constant",
+                hint="multiply by a `param` and reduce: `sum(w * a, axis)`",
+            )
+            values[-1] = None
+    prefix = _prefix(builder, expr, kind, positional)
+    if not _allowed(builder, expr, kind):
+        return None
+    axes = builder.place.axes
+    sources = tuple(builder.axes_of(v) for v in values if v is not None)
+    if options is None or width is None or prefix is None or axes is None:
+        return None
+    if len(sources) < len(values):
+        return None
+    bias, weight, causal, depthwise = options
+    if depthwise and _extents(builder, sources[0]) != _extents(builder, axes):
+        builder.error(
+            "E069",
+            "a depthwise convolution keeps its axes",
+            expr.span,
+            call,
+            label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(axes) or '1'})",
+            hint="give the equation the argument's axes, or leave `depthwise` out",
+        )
+        return None
+    learned = LearnedMap(
+        kind, prefix, sources, axes, bias, weight, width, causal, depthwise, expr.span
+    )
+    builder.maps.append(learned)
+    arguments = [v for v in values if v is not None]
+    index = len(builder.maps) - 1
+    return builder.add("map", *arguments, axes=axes, attrs=(index,), span=expr.span)
+
+
+def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
+    """Learned maps stand in equations with `[t]` whose axes are known beforehand."""
+    place = builder.place
+    if place.kind != "equation":
+        builder.problems.error(
+            "E064",
+            f"`{kind}` maps a sequence, so it can't be constant in time",
+            expr.span,
+            hint="declare a `param`, or write the equation with `[t]`",
+        )
+        return False
+    if place.axes is None:
+        sizes = [size for size in builder.scope.axis_order if size != "input"]
+        example = sizes[0] if sizes else "hidden"
+        builder.problems.error(
+            "E047",
+            f"the equation of `{place.name}` needs its axes",
+            expr.span,
+            label="this map's result could have any",
+            hint=f"write `{place.name}[t]: {example} = …`",
+            related=[Label(place.span, "here")],
+        )
+        return False
+    return True
+
+
+def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, bool, bool] | None:
+    """The keyword arguments (bias, weight, causal, depthwise); None where one is wrong."""
+    flags = {"bias": True, "causal": True, "depthwise": False}
+    weight: Init | None = Init()
+    sound = True
+    seen: dict[str, s.Name] = {}
+    for argument in expr.arguments:
+        if argument.keyword is None:
+            if seen:
+                builder.problems.error(
+                    "E062",
+                    "an argument without a name after one with a name",
+                    argument.span,
+                    hint=f"write `{usage(kind)}`",
+                )
+                sound = False
+            continue
+        name = argument.keyword.text
+        if name not in MAPS[kind]:
+            hint = builder.problems.guess(name, MAPS[kind], f"write `{usage(kind)}`")
+            builder.problems.error(
+                "E061",
+                f"`{kind}` has no argument called `{shorten(name)}`",
+                argument.keyword.span,
+                hint=hint,
+            )
+            sound = False
+        elif name in seen:
+            builder.problems.error(
+                "E061",
+                f"`{name}` is given twice",
+                argument.keyword.span,
+                related=[Label(seen[name].span, "first here")],
+            )
+            sound = False
+        elif name == "weight":
+            weight = read_init(argument.value, builder.problems)
+        else:
+            value = argument.value
+            text = value.text if isinstance(value, s.Name) else ""
+            if text not in ("true", "false"):
+                builder.problems.error(
+                    "E062",
+                    f"`{name}` is `true` or `false`",
+                    value.span,
+                    hint=f"write `{name} = {str(not flags[name]).lower()}`",
+                )
+                sound = False
+            flags[name] = text == "true"
+        seen[name] = argument.keyword
+    if not sound or weight is None:
+        return None
+    return flags["bias"], weight, flags["causal"], flags["depthwise"]
+
+
+def _width(builder: Builder, expr: s.Expr) -> int | str | None:
+    """The width of a convolution: a positive whole number or a size."""
+    if isinstance(expr, s.Number) and expr.whole is not None and 1 <= expr.whole <= MAX_LAG:
+        return expr.whole
+    if isinstance(expr, s.Name) and builder.scope.is_size(expr.text):
+        builder.scope.symbols[expr.text].used = True
+        return expr.text
+    hint = "write `conv(x[t], 3)`, or declare `size width = 3`"
+    if isinstance(expr, s.Name) and expr.text not in builder.scope.symbols:
+        hint = builder.problems.guess(expr.text, builder.scope.axis_order, hint)
+    builder.problems.error(
+        "E062",
+        "the width of a convolution is a positive whole number or a size",
+        expr.span,
+        hint=hint,
+    )
+    return None
+
+
+def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) -> str | None:
+    """What the parameters are named after: the equation, and where it holds several maps, the
+    equation and the map's argument."""
+    place = builder.place
+    prefix = place.name
+    if place.maps > 1:
+        names = []
+        for argument in arguments:
+            if not (isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name)):
+                builder.problems.error(
+                    "E065",
+                    f"the parameters of this `{kind}` have no name",
+                    expr.span,
+                    label=f"the equation holds {place.maps} maps; "
+                    f"`{shorten(argument.span.text, 24)}` is no plain name",
+                    hint=f"give the map an equation of its own: `a[t]: … = {kind}(…)`",
+                )
+                return None
+            names.append(argument.base.text)
+        prefix = f"{place.name}.{'_'.join(names)}"
+    other = builder.prefixes.setdefault(prefix, expr.span)
+    if other is not expr.span:
+        builder.problems.error(
+            "E066",
+            f"two maps are called `{prefix}`",
+            expr.span,
+            hint="give one of them an equation of its own",
+            related=[Label(other, "the other")],
+        )
+        return None
+    return prefix
+
+
+def _extents(builder: Builder, axes: tuple[str, ...]) -> list[str]:
+    return [builder.scope.extent(a) for a in axes]

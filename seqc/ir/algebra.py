@@ -1,0 +1,31 @@
+"""Scan algebras: families of functions of a state that are closed under composition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from seqc.diagnostics import Span
+from seqc.ir.graph import Graph
+
+
+@dataclass(frozen=True)
+class Algebra:
+    """``algebra name(parts)`` with its identity, composition and action on a state.
+
+    ``nodes`` holds pointwise operations over leaves ``symbol`` (attrs: (name,)).
+    ``later`` and ``earlier`` name the parts of the two functions in ``compose
+    (later) after (earlier) = …``; ``argument`` names the state in ``apply``.
+    ``identity``, ``compose`` and ``apply`` are positions in ``nodes``, one a part
+    (``apply``: one).
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    later: tuple[str, ...]
+    earlier: tuple[str, ...]
+    argument: str
+    identity: tuple[int, ...]
+    compose: tuple[int, ...]
+    apply: int
+    nodes: Graph
+    span: Span | None = field(default=None, compare=False, repr=False)

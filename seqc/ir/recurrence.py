@@ -1,0 +1,192 @@
+"""A layer as typed equations: what the frontend hands to the mathematics.
+
+``Recurrence.nodes`` is the graph of one time step; equations, states and
+outputs name positions in it.  Batch and time are implicit: a value with axes
+``(hidden,)`` is a tensor (B, T, hidden), one with no axes is (B, T, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from seqc.diagnostics import Source, Span
+from seqc.ir.graph import Graph, Node, verify_graph
+
+
+@dataclass(frozen=True)
+class Size:
+    """``size a``, ``size width = 2`` (default) or ``size src = hidden`` (alias of another)."""
+
+    name: str
+    default: int | None = None
+    alias: str | None = None
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A real number that shapes nothing and may be changed on the built module."""
+
+    name: str
+    default: float
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A sequence (B, T, *axes); no axes means (B, T, 1)."""
+
+    name: str
+    axes: tuple[str, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Init:
+    """How a parameter starts: ``kind`` and its numbers.
+
+    kinds: ``default`` (torch.nn.Linear's own for weights and biases, zeros for a
+    state), ``number`` (value,), ``normal`` (mean, std), ``uniform`` (low, high),
+    ``orthogonal`` (gain,).
+    """
+
+    kind: str = "default"
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Param:
+    """A learned tensor of shape ``axes`` (no axes: shape (1,)), constant in time."""
+
+    name: str
+    axes: tuple[str, ...]
+    init: Init = Init()
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LearnedMap:
+    """``linear`` or ``conv``: parameters ``{prefix}.weight`` and ``{prefix}.bias``.
+
+    linear: weight (prod(out_axes), sum over sources of prod(source axes)), torch's layout.
+    conv:   weight (out, in, width) as torch.nn.Conv1d has it; depthwise: (out, 1, width).
+            The last tap, weight[..., width-1], multiplies the present step when causal.
+            Not causal: output t sees inputs t-(width-1)//2 … t+width//2 … (centred).
+    The map's node in the graph is ``map`` with attrs (index,) and one argument a source.
+    """
+
+    kind: str
+    prefix: str
+    sources: tuple[tuple[str, ...], ...]
+    axes: tuple[str, ...]
+    bias: bool = True
+    weight: Init = Init()
+    width: int | str = 1
+    causal: bool = True
+    depthwise: bool = False
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class State:
+    """A carried value; ``update`` is the node of its value at t, ``init`` the node before step 0.
+
+    ``init`` is a node of params, hypers, sizes and numbers; ``init = learned``
+    makes the parameter ``{name}.init`` and its ``param`` node.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    init: int
+    update: int
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``name[t]: axes = …`` (or ``name: axes = …``, constant in time)."""
+
+    name: str
+    node: int
+    axes: tuple[str, ...]
+    constant: bool = False
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A whole layer, checked: every name resolved, every axis known, no cycle within a step.
+
+    ``equations`` stand in dependence order (a state's own equation among them)
+    and hold only what the spec names; ``axes`` is the order of the layer's axes
+    (the order of its sizes).
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    hypers: tuple[Hyper, ...]
+    inputs: tuple[Input, ...]
+    params: tuple[Param, ...]
+    maps: tuple[LearnedMap, ...]
+    states: tuple[State, ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[str, ...]
+    nodes: Graph
+    doc: str = ""
+    source: Source | None = field(default=None, compare=False, repr=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    def state(self, name: str) -> State:
+        """The state of that name."""
+        return next(s for s in self.states if s.name == name)
+
+    def definition(self, name: str) -> int | None:
+        """The node of an equation or state at t; None for an input."""
+        for e in self.equations:
+            if e.name == name:
+                return e.node
+        return next((s.update for s in self.states if s.name == name), None)
+
+    def value_name(self, n: int) -> str | None:
+        """What the spec calls a node: an input, an equation or a state; None for a bare term."""
+        node = self.nodes[n]
+        if node.op == "read" and node.attrs[1] == 0:
+            return str(node.attrs[0])
+        for e in self.equations:
+            if e.node == n and not e.constant:
+                return e.name
+        return next((s.name for s in self.states if s.update == n), None)
+
+    def window_name(self, node: Node) -> str:
+        """What the past of a convolution's argument is called in the layer's state."""
+        prefix = self.maps[int(node.attrs[0])].prefix
+        return self.value_name(node.args[0]) or prefix.replace(".", "_") + "_past"
+
+    def __str__(self) -> str:
+        lines = [f"recurrence {self.name}"]
+        lines += [f"  size {s.name} = {s.alias or s.default}" for s in self.sizes]
+        lines += [f"  hyper {h.name} = {h.default}" for h in self.hypers]
+        lines += [f"  input {i.name}: {' '.join(i.axes) or 1}" for i in self.inputs]
+        lines += [f"  param {p.name}: {' '.join(p.axes) or 1}" for p in self.params]
+        lines += [f"  map {i} {m.kind} {m.prefix}: {' '.join(m.axes) or 1}" for i, m in enumerate(self.maps)]
+        lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]
+        lines += [f"  state {s.name}: init %{s.init}, update %{s.update}" for s in self.states]
+        lines += [f"  {e.name}{'' if e.constant else '[t]'} = %{e.node}" for e in self.equations]
+        lines += [f"  output {' '.join(self.outputs)}"]
+        return "\n".join(lines)
+
+    def problems(self) -> Iterator[str]:
+        """What a verifier finds wrong; nothing when the recurrence is sound."""
+        yield from verify_graph(self.nodes, self.axes)
+        named = {e.name for e in self.equations} | {i.name for i in self.inputs}
+        named |= {s.name for s in self.states}
+        for n in self.nodes:
+            if n.op == "read" and n.attrs[0] not in named:
+                yield f"{n}: reads a name that is not there"
+            if n.op == "map" and not 0 <= int(n.attrs[0]) < len(self.maps):
+                yield f"{n}: no such learned map"
+        for name in self.outputs:
+            if name not in named:
+                yield f"output {name}: no such value"

@@ -1,0 +1,74 @@
+"""The adjoint of a kernel: again a recurrence, reverse in time and affine in what it carries."""
+
+from __future__ import annotations
+
+from seqc.ir.graph import reachable, rebuild
+from seqc.ir.kernel import Adjoint, Kernel
+from seqc.symbolic.differentiate import pull_back
+from seqc.symbolic.rewrite import StableBuilder
+
+
+def derive_adjoint(kernel: Kernel) -> Adjoint:
+    """The vector-Jacobian product of one step of the kernel.
+
+    With g the cotangents of the outputs and m_t what arrives at a carry from
+    step t + 1, the carry's adjoint is l_t = m_t + g_t (through the outputs),
+    and m_{t-1} = a_t l_t + (what else reads the step before).
+    """
+    builder = StableBuilder(kernel.axes)
+    forward = rebuild(kernel.body, builder)
+    seeds: dict[int, int] = {}
+
+    def seed(node: int, op: str, index: int) -> None:
+        cotangent = builder.add(op, axes=kernel.axes, attrs=(index,))
+        known = seeds.get(forward[node])
+        seeds[forward[node]] = cotangent if known is None else builder.op("add", known, cotangent)
+
+    for i, output in enumerate(kernel.outputs):
+        seed(output.node, "grad", i)
+    for i, carry in enumerate(kernel.carries):
+        seed(carry.after, "adjoint", i)
+
+    def leaves(op: str, count: int) -> list[int | None]:
+        found: list[int | None] = [None] * count
+        for i, node in enumerate(kernel.body):
+            if node.op == op:
+                found[int(node.attrs[0])] = forward[i]
+        return found
+
+    prevs = leaves("prev", len(kernel.carries))
+    loads = leaves("load", len(kernel.streams))
+    constants = leaves("constant", len(kernel.constants))
+    wanted = [n for group in (prevs, loads, constants) for n in group if n is not None]
+    cotangents = pull_back(builder, seeds, wanted)
+
+    def result(n: int | None) -> int | None:
+        return None if n is None else cotangents.get(n)
+
+    carried = [result(n) for n in prevs]
+    slopes = [forward[c.coefficient] for c in kernel.carries]
+    streams = [result(n) for n in loads]
+    sums = [result(n) for n in constants]
+
+    # Keep what is used, in order.
+    roots = [n for n in [*carried, *slopes, *streams, *sums] if n is not None]
+    keep = sorted(reachable(builder.graph, roots))
+    place = {old: new for new, old in enumerate(keep)}
+    body = tuple(
+        type(n)(n.op, tuple(place[a] for a in n.args), n.axes, n.attrs, n.span)
+        for n in (builder.nodes[i] for i in keep)
+    )
+
+    def at(n: int | None) -> int | None:
+        return None if n is None else place[n]
+
+    read_back = {int(n.attrs[0]) for n in body if n.op == "prev"}
+    return Adjoint(
+        kernel=kernel,
+        carried=tuple(at(n) for n in carried),
+        slopes=tuple(place[n] for n in slopes),
+        streams=tuple(at(n) for n in streams),
+        constants=tuple(at(n) for n in sums),
+        saved=tuple(sorted(read_back)),
+        body=body,
+    )

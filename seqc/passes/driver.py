@@ -1,0 +1,217 @@
+"""What the public functions do: read a spec, run the passes, and hand out what was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
+from seqc.runtime.build import text_cache_read, text_cache_write
+
+if TYPE_CHECKING:
+    from seqc.ir.report import Report
+    from seqc.passes.pipeline import Compilation
+
+VERSION = "0.1.0"
+TARGETS = ("torch", "reference", "cpp", "kernel", "recurrence")
+#: A spec is data, and a small one: a larger file is refused unread.
+SIZE_LIMIT = 1 << 20
+
+
+def read_spec(spec: str | os.PathLike[str]) -> Source:
+    """The spec's text, from a path or given as it is (a string of several lines)."""
+    if isinstance(spec, str) and ("\n" in spec or "\r" in spec):
+        return Source(spec)
+    path = Path(spec)
+    name = str(spec)
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SeqcError(
+            [
+                Diagnostic(
+                    "E001",
+                    f"cannot read the spec {name!r}: {reason}",
+                    hint="give a path to a .seq file, or the spec's text itself (several lines)",
+                )
+            ]
+        ) from None
+    if len(data) > SIZE_LIMIT:
+        raise SeqcError(
+            [
+                Diagnostic(
+                    "E002",
+                    f"the spec {name!r} is larger than {SIZE_LIMIT >> 20} MiB",
+                    hint="a spec holds a layer's equations, about ten lines; is this the right file?",
+                )
+            ]
+        )
+    try:
+        return Source(data.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        raise SeqcError(
+            [
+                Diagnostic(
+                    "E003",
+                    f"the spec {name!r} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x})",
+                    hint="a .seq file is plain text; save it as UTF-8",
+                )
+            ]
+        ) from None
+
+
+def check(spec: str | os.PathLike[str]) -> Report:
+    """Structure, proofs, derived forms and diagnostics of a spec; compiles no kernel."""
+    from seqc.passes.pipeline import run
+    from seqc.passes.reports import report
+
+    return report(run(read_spec(spec)))
+
+
+def chosen(compilation: Compilation, layer: str | None, *, single: bool) -> tuple[int, ...]:
+    """The positions of the layers that are asked for."""
+    names = compilation.layers
+    if layer is not None:
+        if layer not in names:
+            raise KeyError(f"the spec has no layer {layer!r}; it has {', '.join(names)}")
+        return (names.index(layer),)
+    if single and len(names) > 1:
+        raise ValueError(
+            f"the spec holds {len(names)} layers ({', '.join(names)}): say which, e.g. "
+            f"layer={names[0]!r}"
+        )
+    return tuple(range(len(names)))
+
+
+def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None) -> str:
+    """A stage of the compilation as text.
+
+    targets: ``recurrence`` and ``kernel`` (the intermediate forms), ``cpp`` (the
+    kernels' C++), ``reference`` (one step in PyTorch), ``torch`` (the module).
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
+    from seqc.codegen.cpp import cpp_prelude, print_cpp
+    from seqc.codegen.layer import step_lines
+    from seqc.ir.plan import KernelStage
+    from seqc.passes.pipeline import run
+
+    compilation = run(read_spec(spec))
+    plans = [compilation.plans[i] for i in chosen(compilation, layer, single=False)]
+    if target == "torch":
+        return module_text(compilation, tuple(p.recurrence.name for p in plans), "auto")
+    parts: list[str] = []
+    for plan in plans:
+        kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
+        if target == "recurrence":
+            parts.append(str(plan.recurrence))
+        elif target == "kernel":
+            parts.append(str(plan))
+            parts += [str(s.adjoint) for s in kernels]
+        elif target == "reference":
+            body = "\n".join(f"    {line}" for line in step_lines(plan))
+            parts.append(f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}")
+        else:
+            parts += [print_cpp(s.kernel, s.adjoint) for s in kernels]
+    if target == "cpp" and parts:
+        parts.insert(0, cpp_prelude())
+    return "\n\n".join(p.rstrip() for p in parts) + "\n"
+
+
+def module_text(compilation: Compilation, names: tuple[str, ...], backend: str) -> str:
+    """The generated module for some layers."""
+    from seqc.codegen.module import print_module
+
+    plans = tuple(p for p in compilation.plans if p.recurrence.name in names)
+    said = [d for p in plans for d in p.analysis.diagnostics if d.severity is Severity.WARNING]
+    return print_module(
+        plans,
+        version=VERSION,
+        origin=os.path.basename(compilation.source.name),
+        spec=compilation.source.text,
+        warnings=tuple(plain(d) for d in said),
+        backend=backend,
+    )
+
+
+def plain(d: Diagnostic) -> str:
+    """A diagnostic in one line, for a Python warning."""
+    place = f"{os.path.basename(d.span.source.name)}:{d.span.line}: " if d.span else ""
+    hint = f" ({d.hint})" if d.hint else ""
+    return f"{place}{d.message} [{d.code}]{hint}"
+
+
+def build(
+    spec: str | os.PathLike[str], *, layer: str | None = None, standalone: bool = False
+) -> str:
+    """The text of one readable Python module with the spec's layers.
+
+    It imports ``seqc.runtime``; with ``standalone`` nothing of seqc.
+    """
+    from seqc.passes.pipeline import run
+
+    compilation = run(read_spec(spec))
+    names = tuple(compilation.layers[i] for i in chosen(compilation, layer, single=False))
+    text = module_text(compilation, names, "auto")
+    if standalone:
+        from seqc.codegen.standalone import make_standalone
+
+        text = make_standalone(text)
+    return text
+
+
+def compile_spec(
+    spec: str | os.PathLike[str], *, layer: str | None = None, backend: str = "auto"
+) -> type[Any]:
+    """The torch.nn.Module class of a spec's layer; see ``seqc.compile``."""
+    from seqc.runtime.layer import BACKENDS
+    from seqc.runtime.load import announce, load_module
+
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r}: it can be {', '.join(BACKENDS)}")
+    source = read_spec(spec)
+    key = cache_key(source, layer, backend)
+    text = text_cache_read(key)
+    name = layer
+    if text is None:
+        from seqc.passes.pipeline import run
+
+        compilation = run(source)
+        (position,) = chosen(compilation, layer, single=True)
+        name = compilation.layers[position]
+        text = module_text(compilation, (name,), backend)
+        text_cache_write(key, f"{name}\n{text}")
+    else:
+        name, _, text = text.partition("\n")
+    module = load_module(text)
+    announce(module)
+    kind: type[Any] = getattr(module, name)
+    return kind
+
+
+def cache_key(source: Source, layer: str | None, backend: str) -> str:
+    """What a generated module depends on: the spec, what is asked for, and this compiler."""
+    parts = (fingerprint(), os.path.basename(source.name), layer or "", backend, source.text)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@cache
+def fingerprint() -> str:
+    """This compiler's own files, by path, size and time: a changed seqc compiles anew."""
+    import seqc
+    import seqc.grammar
+    import seqc.templates
+
+    entries = []
+    for package in (seqc, seqc.grammar, seqc.templates):
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".lark", ".seq", ".jinja", ".h"):
+                stat = path.stat()
+                entries.append(f"{path.relative_to(root)}:{stat.st_size}:{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()

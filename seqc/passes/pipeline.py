@@ -1,0 +1,103 @@
+"""From a spec's text to plans: the passes, in order, with dumps and verifiers between them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from seqc.diagnostics import Diagnostic, Source
+from seqc.frontend import parse_algebras, parse_spec, prelude
+from seqc.ir.algebra import Algebra
+from seqc.ir.plan import Analysis, KernelStage, Plan
+from seqc.ir.recurrence import Recurrence
+from seqc.passes.staging import stage
+from seqc.runtime.environment import read_environment
+from seqc.symbolic.analyse import analyse
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What the passes made of a spec: each layer's plan, and everything there is to say."""
+
+    source: Source
+    plans: tuple[Plan, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers' names, in the order of the file."""
+        return tuple(p.recurrence.name for p in self.plans)
+
+
+@cache
+def library_algebras() -> tuple[Algebra, ...]:
+    """The algebras of ``grammar/prelude.seq``."""
+    return parse_algebras(prelude())
+
+
+def recurrence_to_analysis(recurrence: Recurrence) -> Analysis:
+    """Stable rewriting, strata, algebras, proofs, domains."""
+    return analyse(recurrence, library_algebras())
+
+
+def analysis_to_plan(analysis: Analysis) -> Plan:
+    """Maps, arrays and fused kernels with their adjoints."""
+    return stage(analysis)
+
+
+#: What happens to each layer, in order: (name of the result in SEQC_DUMP, pass).
+PASSES = (
+    ("analysis", recurrence_to_analysis),
+    ("plan", analysis_to_plan),
+)
+
+
+def run(source: Source) -> Compilation:
+    """All passes over a spec.
+
+    Raises SeqcError with every error at once; warnings come with the result.
+    """
+    recurrences, warnings = parse_spec(source)
+    diagnostics = list(warnings)
+    plans: list[Plan] = []
+    for recurrence in recurrences:
+        look("recurrence", recurrence)
+        value: Recurrence | Analysis | Plan = recurrence
+        for name, apply in PASSES:
+            value = apply(value)  # type: ignore[operator]
+            look(name, value)
+        assert isinstance(value, Plan)
+        plans.append(value)
+        diagnostics += value.analysis.diagnostics
+    return Compilation(source, tuple(plans), tuple(diagnostics))
+
+
+def look(name: str, value: Recurrence | Analysis | Plan) -> None:
+    """Print a stage if SEQC_DUMP asks for it, and verify it if SEQC_VERIFY does."""
+    environment = read_environment()
+    if environment.dumps(name):
+        text = str(value.recurrence) if isinstance(value, Analysis) else str(value)
+        print(f"--- {name}\n{text}", file=sys.stderr)
+        if isinstance(value, Plan) and environment.dumps("adjoint"):
+            for s in value.stages:
+                if isinstance(s, KernelStage):
+                    print(s.adjoint, file=sys.stderr)
+    if environment.verify:
+        found = list(problems(value))
+        if found:
+            raise AssertionError(f"after {name}: " + "; ".join(found))
+
+
+def problems(value: Recurrence | Analysis | Plan) -> Iterator[str]:
+    """What the verifier of a stage finds wrong."""
+    match value:
+        case Recurrence():
+            yield from value.problems()
+        case Analysis():
+            yield from value.recurrence.problems()
+        case Plan():
+            for s in value.stages:
+                if isinstance(s, KernelStage):
+                    yield from s.kernel.problems()

@@ -1,0 +1,142 @@
+"""What ``seqc.check`` returns, read off the plans."""
+
+from __future__ import annotations
+
+from seqc.ir.graph import Graph
+from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
+from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
+from seqc.passes.pipeline import Compilation, library_algebras
+from seqc.passes.formulas import formulas
+from seqc.symbolic.algebra import prove
+
+
+def report(compilation: Compilation) -> Report:
+    """The report of a compilation."""
+    return Report(tuple(layer_report(p) for p in compilation.plans), compilation.diagnostics)
+
+
+def layer_report(plan: Plan) -> LayerReport:
+    """One layer: its equations as rewritten, its strata, its stages."""
+    r = plan.recurrence
+    text = formulas(r)
+    equations = []
+    for e in r.equations:
+        time = "" if e.constant else "[t]"
+        equations.append(f"{e.name}{time} = {text.definition(e.node)}")
+    return LayerReport(
+        name=r.name,
+        strata=tuple(stratum_report(plan, s) for s in plan.analysis.strata),
+        plan=plan,
+        equations=tuple(equations),
+        stages=tuple(stages(plan)),
+        diagnostics=plan.analysis.diagnostics,
+    )
+
+
+def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
+    """One stratum, its derived forms printed."""
+    text = formulas(plan.recurrence)
+
+    def shown(n: int | None) -> str:
+        return "" if n is None else text.expanded(n)
+
+    laws = tuple(
+        LawReport(law.name, law.verdict)
+        for a in library_algebras()
+        if a.name == s.algebra
+        for law in prove(a)
+    )
+    return StratumReport(
+        states=s.states,
+        algebra=s.algebra,
+        verdict=s.verdict,
+        method=s.method,
+        jacobian=s.jacobian,
+        domain=s.domain,
+        domain_reason=s.domain_reason,
+        coefficient_range=s.coefficient_range,
+        reason=s.reason,
+        coefficient=", ".join(shown(n) for n in s.coefficient),
+        offset=", ".join(shown(n) for n in s.offset),
+        log_coefficient=shown(s.log_coefficient),
+        log_offset=shown(s.log_offset),
+        adjoint=adjoint_lines(plan, s),
+        laws=laws,
+    )
+
+
+def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
+    """The reverse recurrence of a scan, and the gradients it gives."""
+    if s.method != "scan":
+        return ()
+    lines: list[str] = []
+    for stage in plan.stages:
+        if not isinstance(stage, KernelStage) or not set(stage.states) & set(s.states):
+            continue
+        kernel, adjoint = stage.kernel, stage.adjoint
+        text = formulas_of(adjoint.body, stage)
+        for i, carry in enumerate(kernel.carries):
+            if carry.name in s.states:
+                node = adjoint.carried[i]
+                lines.append(f"adj_{carry.name}[t-1] = {'0' if node is None else text(node)}")
+        for stream, node in zip(kernel.streams, adjoint.streams, strict=True):
+            if node is not None:
+                lines.append(f"d_{stream.name}[t] = {text(node)}")
+        for constant, node in zip(kernel.constants, adjoint.constants, strict=True):
+            if node is not None:
+                lines.append(f"d_{constant.name} = sum over t: {text(node)}")
+    return tuple(lines)
+
+
+def formulas_of(body: Graph, stage: KernelStage):  # type: ignore[no-untyped-def]
+    """A printer of a kernel's or adjoint's body, its leaves by name."""
+    from seqc.passes.formulas import Formulas
+
+    k = stage.kernel
+
+    def leaf(n: int) -> str | None:
+        node = body[n]
+        index = int(node.attrs[0]) if node.attrs and node.op != "const" else 0
+        match node.op:
+            case "load":
+                return f"{k.streams[index].name}[t]"
+            case "constant":
+                return k.constants[index].name
+            case "scalar":
+                return k.scalars[index]
+            case "keep":
+                return f"{k.masks[index]}[t]"
+            case "prev":
+                return f"{k.carries[index].name}[t-1]"
+            case "grad":
+                return f"d_{k.outputs[index].name}[t]"
+            case "adjoint":
+                return f"adj_{k.carries[index].name}[t]"
+        return None
+
+    return Formulas(body, leaf, {}).expanded
+
+
+def stages(plan: Plan) -> list[str]:
+    """A line for each stage of the plan."""
+    r = plan.recurrence
+    if not plan.stages:
+        return ["step by step on the reference backend"]
+    out = []
+    for stage in plan.stages:
+        match stage:
+            case MapStage():
+                maps = ", ".join(r.maps[i].prefix for i in stage.maps)
+                kind = r.maps[stage.maps[0]].kind
+                out.append(f"{stage.name}: {kind} maps {maps} as one GEMM")
+            case ArrayStage():
+                out.append(f"{r.nodes[stage.node].op} over the whole sequence")
+            case KernelStage():
+                k = stage.kernel
+                states = ", ".join(stage.states) or "no state"
+                out.append(
+                    f"{k.name}: fused kernel over ({', '.join(k.axes) or '1'}): reads "
+                    f"{', '.join(s.name for s in k.streams) or 'nothing'}; scans {states}; "
+                    f"writes {', '.join(o.name for o in k.outputs) or 'final states alone'}"
+                )
+    return out

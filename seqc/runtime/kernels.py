@@ -1,0 +1,318 @@
+"""A fused kernel as torch sees it: two operators, their shapes, and their derivatives.
+
+A generated module describes each kernel by a :class:`KernelSpec`; this module
+registers its forward and backward march as operators of the ``seqc``
+namespace, named by content, and ties them together for autograd.  Derivatives
+that the marches do not have (second order, forward mode, vmap) run through the
+kernel's mirror, the same equations in plain torch, so they are right, if slow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqc.runtime.cpp import CppKernel
+
+
+NAMESPACE = "seqc"
+_LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
+_REGISTERED: dict[str, FusedKernel] = {}
+
+Mirror = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The tables of a fused kernel, positions standing for names.
+
+    axes       the axes that the kernel runs over, in order
+    others     further axes that lie packed in its operands; extents are (B, T, *axes, *others)
+    operands   for each tensor that streams are cut from: (packed, axes of each part)
+    streams    (operand, part) of each stream
+    constants  axes of each value constant in time
+    masks      axes of each dropout mask
+    carries    how many states it carries
+    outputs    the axes of each value stored for every step
+    saved      for each carry that the backward march reads back, (carry, output that holds it, or -1)
+    moving     for each stream, whether it has a gradient;  steady: for each constant
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    others: tuple[str, ...]
+    operands: tuple[tuple[bool, tuple[tuple[str, ...], ...]], ...]
+    streams: tuple[tuple[int, int], ...]
+    constants: tuple[tuple[str, ...], ...]
+    masks: tuple[tuple[str, ...], ...]
+    carries: int
+    outputs: int
+    saved: tuple[tuple[int, int], ...]
+    moving: tuple[bool, ...]
+    steady: tuple[bool, ...]
+
+    def stream_axes(self, i: int) -> tuple[str, ...]:
+        """The axes of stream i."""
+        operand, part = self.streams[i]
+        return self.operands[operand][1][part]
+
+    @property
+    def extra(self) -> tuple[int, ...]:
+        """Carries whose every step must be stored besides the outputs, for the backward march."""
+        return tuple(carry for carry, output in self.saved if output < 0)
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a recurrence accumulates in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def transforming() -> bool:
+    """Whether a functorch transform or forward-mode differentiation is under way."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return torch.autograd.forward_ad._current_level >= 0
+
+
+class FusedKernel:
+    """A kernel's operators; call it with tensors in the order of its spec.
+
+    ``sources`` holds the kernel's source text a target; ``mirror`` computes the
+    same outputs and final carries in plain torch.
+    """
+
+    def __init__(self, spec: KernelSpec, sources: dict[str, str], mirror: Mirror) -> None:
+        self.spec = spec
+        self.mirror = mirror
+        self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
+        self.cpp = CppKernel(spec.name, sources["cpp"])
+        content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.op_name = f"{spec.name}_{digest}"
+        known = _REGISTERED.get(self.op_name)
+        if known is None:
+            _REGISTERED[self.op_name] = self
+            _register(self)
+        self.forward_op = getattr(getattr(torch.ops, NAMESPACE), f"{self.op_name}_forward").default
+        self.backward_op = getattr(
+            getattr(torch.ops, NAMESPACE), f"{self.op_name}_backward"
+        ).default
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors the forward operator takes (besides resets and fresh states)."""
+        s = self.spec
+        return len(s.operands) + len(s.constants) + len(s.masks) + s.carries
+
+    def arguments(
+        self,
+        operands: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        starts: Sequence[Tensor],
+        fresh: Sequence[Tensor | None],
+        resets: Tensor | None,
+        scalars: Sequence[float],
+        extents: Sequence[int],
+    ) -> tuple[Any, ...]:
+        """The forward operator's arguments: dtypes settled, what the C++ side needs contiguous."""
+        dtype = operands[0].dtype if operands else (*constants, *starts)[0].dtype
+        for o in operands[1:]:
+            dtype = torch.promote_types(dtype, o.dtype)
+        wide = state_dtype(dtype)
+        tensors = [o.to(dtype) for o in operands]
+        tensors += [c.to(wide) for c in constants]
+        tensors += list(masks)
+        tensors += [s.to(wide) for s in starts]
+        anew = [None if f is None else f.to(wide) for f in fresh]
+        if resets is None:
+            anew = [None] * self.spec.carries
+        differentiable = [*tensors, *(f for f in anew if f is not None)]
+        save = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
+        half = dtype if dtype in (torch.bfloat16, torch.float16) else wide
+        return (*tensors, *anew, resets, list(scalars), list(extents), half, save)
+
+    def __call__(self, *args: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Outputs (B, T, *axes) and final carries (B, *axes)."""
+        full = self.arguments(*args)
+        n, m = self.spec.outputs, self.spec.carries
+        if not torch.compiler.is_compiling() and transforming():
+            result = self.mirror(*full[:-1])
+            return tuple(result[:n]), tuple(result[n:])
+        for listen in self.listeners:
+            listen(self.forward_op, full)
+        result = self.forward_op(*full)
+        if isinstance(result, Tensor):
+            result = (result,)
+        return tuple(result[:n]), tuple(result[n : n + m])
+
+
+def _register(kernel: FusedKernel) -> None:
+    """Define the kernel's two operators: schema, shapes, CPU implementation, derivative."""
+    spec, name = kernel.spec, kernel.op_name
+    tensors = [f"Tensor a{i}" for i in range(kernel.tensors)]
+    anew = [f"Tensor? f{i}" for i in range(spec.carries)]
+    tail = ["Tensor? resets", "float[] scalars", "SymInt[] extents"]
+    returns = spec.outputs + spec.carries + len(spec.extra)
+    forward = ", ".join([*tensors, *anew, *tail, "ScalarType dtype", "bool save"])
+    grads = [f"Tensor? g{i}" for i in range(spec.outputs + spec.carries)]
+    kept = [f"Tensor s{i}" for i in range(len(spec.saved))]
+    backward = ", ".join([*grads, *tensors, *anew, *kept, *tail, "ScalarType dtype"])
+    n_back = kernel.tensors - len(spec.masks) + spec.carries
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+    _LIBRARY.define(f"{name}_forward({forward}) -> ({_tensors(returns)})", tags=tags)
+    _LIBRARY.define(f"{name}_backward({backward}) -> ({_tensors(n_back)})", tags=tags)
+
+    def run_forward(*args: Any) -> Any:
+        return _unpack(_forward(kernel, args, real=True))
+
+    def run_backward(*args: Any) -> Any:
+        return _unpack(_backward(kernel, args, real=True))
+
+    def shape_forward(*args: Any) -> Any:
+        return _unpack(_forward(kernel, args, real=False))
+
+    def shape_backward(*args: Any) -> Any:
+        return _unpack(_backward(kernel, args, real=False))
+
+    _LIBRARY.impl(f"{name}_forward", run_forward, "CPU")
+    _LIBRARY.impl(f"{name}_backward", run_backward, "CPU")
+    qualified = f"{NAMESPACE}::{name}"
+    torch.library.register_fake(f"{qualified}_forward", shape_forward, lib=_LIBRARY)
+    torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=_LIBRARY)
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        outputs = output if isinstance(output, tuple) else (output,)
+        ctx.set_materialize_grads(False)
+        n, m = spec.outputs, spec.carries
+        extra = iter(outputs[n + m :])
+        kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
+        count = kernel.tensors + m
+        ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
+        ctx.rest = inputs[count + 1 : count + 4]
+        if outputs[n + m :]:
+            ctx.mark_non_differentiable(*outputs[n + m :])
+
+    def derive(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        count = kernel.tensors + spec.carries
+        saved = ctx.saved_tensors
+        given = grads[: spec.outputs + spec.carries]
+        if torch.is_grad_enabled():
+            found = _mirror_gradients(kernel, saved[: count + 1], ctx.rest, given)
+        else:
+            found = _march_back(kernel, given, saved, ctx)
+        return (*found, None, None, None, None, None)
+
+    torch.library.register_autograd(
+        f"{qualified}_forward", derive, setup_context=setup, lib=_LIBRARY
+    )
+
+
+def _march_back(
+    kernel: FusedKernel, grads: Sequence[Tensor | None], saved: Sequence[Any], ctx: Any
+) -> list[Tensor | None]:
+    """Gradients of the forward operator's tensors by the backward march."""
+    spec = kernel.spec
+    count = kernel.tensors + spec.carries
+    result = kernel.backward_op(*grads, *saved[:count], *saved[count + 1 :], saved[count], *ctx.rest)
+    out = list(result) if isinstance(result, (tuple, list)) else [result]
+    # Masks have no gradient; they stand between the constants and the carries.
+    place = len(spec.operands) + len(spec.constants)
+    full: list[Tensor | None] = [*out[:place], *([None] * len(spec.masks)), *out[place:]]
+    for i in range(count):
+        tensor = saved[i]
+        if tensor is None or not ctx.needs_input_grad[i]:
+            full[i] = None
+    return full
+
+
+def _mirror_gradients(
+    kernel: FusedKernel, saved: Sequence[Any], rest: Sequence[Any], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Gradients that can themselves be differentiated: through the kernel's mirror."""
+    outputs = kernel.mirror(*saved, *rest)
+    wanted = [i for i, t in enumerate(saved) if t is not None and t.requires_grad]
+    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
+    found: list[Tensor | None] = [None] * (len(saved) - 1)
+    if pairs:
+        results = torch.autograd.grad(
+            [o for o, _ in pairs], [saved[i] for i in wanted], [g for _, g in pairs],
+            create_graph=True, allow_unused=True,
+        )  # fmt: skip
+        for i, r in zip(wanted, results, strict=True):
+            found[i] = r
+    return found
+
+
+def _tensors(count: int) -> str:
+    return ", ".join(["Tensor"] * count)
+
+
+def _unpack(tensors: list[Tensor]) -> Any:
+    """What an operator of one result returns is that tensor, of several a tuple."""
+    return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+
+def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
+    """Outputs, final carries and saved states: allocated, and computed when ``real``."""
+    spec = kernel.spec
+    count, m = kernel.tensors, spec.carries
+    tensors, fresh = args[:count], args[count : count + m]
+    resets, scalars, extents, dtype, save = args[count + m :]
+    like = tensors[0]
+    batch, steps, *rest = extents[: 2 + len(spec.axes)]
+    wide = state_dtype(dtype)
+    outputs = [like.new_empty((batch, steps, *rest), dtype=dtype) for _ in range(spec.outputs)]
+    finals = [like.new_empty((batch, *rest), dtype=wide) for _ in range(m)]
+    extra = [
+        like.new_empty((batch, steps, *rest) if save else (0,), dtype=dtype) for _ in spec.extra
+    ]
+    if real:
+        operands, constants, masks, starts = _split(spec, tensors)
+        kernel.cpp.forward(
+            spec, operands, constants, masks, starts, fresh, resets, scalars, extents, dtype,
+            outputs, finals, extra if save else [None] * len(extra),
+        )  # fmt: skip
+    return [*outputs, *finals, *extra]
+
+
+def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
+    """Gradients of operands, constants, starts and fresh states."""
+    spec = kernel.spec
+    n, m, count = spec.outputs, spec.carries, kernel.tensors
+    grads, args = args[: n + m], args[n + m :]
+    tensors, args = args[:count], args[count:]
+    fresh, args = args[:m], args[m:]
+    kept, args = args[: len(spec.saved)], args[len(spec.saved) :]
+    resets, scalars, extents, dtype = args
+    wide = state_dtype(dtype)
+    operands, constants, masks, starts = _split(spec, tensors)
+    batch, steps, *rest = extents[: 2 + len(spec.axes)]
+    like = tensors[0]
+    full = like.new_empty
+    d_starts = [full((batch, *rest), dtype=wide) for _ in range(m)]
+    d_fresh = [full((batch, *rest) if resets is not None else (0,), dtype=wide) for _ in range(m)]
+    if not real:
+        d_operands = [torch.empty_like(o, memory_format=torch.contiguous_format) for o in operands]
+        d_constants = [torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants]
+        return [*d_operands, *d_constants, *d_starts, *d_fresh]
+    d_operands, d_constants = kernel.cpp.backward(
+        spec, grads, operands, constants, masks, starts, fresh, kept, resets, scalars, extents,
+        dtype, d_starts, d_fresh,
+    )  # fmt: skip
+    return [*d_operands, *d_constants, *d_starts, *d_fresh]
+
+
+def _split(
+    spec: KernelSpec, tensors: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """The forward operator's tensors by kind: operands, constants, masks, starts."""
+    i = len(spec.operands)
+    j = i + len(spec.constants)
+    k = j + len(spec.masks)
+    return tensors[:i], tensors[i:j], tensors[j:k], tensors[k:]

@@ -1,0 +1,68 @@
+"""Pointwise functions as seqc defines them, in plain torch: exact at the ends, numbers welcome."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), without torch's early linear branch, which is 2e-9 off in float64."""
+    return torch.nn.functional.softplus(x, threshold=40.0)
+
+
+def _both(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Two tensors, a number taking the dtype of the other."""
+    like = a if isinstance(a, Tensor) else b
+    assert isinstance(like, Tensor)
+    pair = [x if isinstance(x, Tensor) else like.new_full((), x) for x in (a, b)]
+    return pair[0], pair[1]
+
+
+def logaddexp(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """log(exp(a) + exp(b)); its gradient at (-inf, -inf) is 0, where torch's is NaN."""
+    a, b = _both(a, b)
+    nothing = (a == -math.inf) & (b == -math.inf)
+    safe_a, safe_b = torch.where(nothing, 0.0, a), torch.where(nothing, 0.0, b)
+    return torch.where(nothing, -math.inf, torch.logaddexp(safe_a, safe_b))
+
+
+def minimum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The smaller; NaN wins; at a tie each side gets half the gradient."""
+    return torch.minimum(*_both(a, b))
+
+
+def maximum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The larger; NaN wins; at a tie each side gets half the gradient."""
+    return torch.maximum(*_both(a, b))
+
+
+def pick(condition: Tensor, yes: float, no: float, dtype: torch.dtype) -> Tensor:
+    """One of two numbers, in the given dtype."""
+    options = torch.tensor([no, yes], dtype=dtype, device=condition.device)
+    return torch.where(condition, options[1], options[0])
+
+
+def shift(x: Tensor, dim: int, by: int) -> Tensor:
+    """Entries moved ``by`` places along a dimension (negative: towards the front); zeros enter."""
+    extent = x.shape[dim]
+    by = max(-extent, min(extent, by))
+    pad_shape = list(x.shape)
+    pad_shape[dim] = abs(by)
+    pad = x.new_zeros(pad_shape)
+    if by >= 0:
+        return torch.cat((pad, x.narrow(dim, 0, extent - by)), dim)
+    return torch.cat((x.narrow(dim, -by, extent + by), pad), dim)
+
+
+def numeric(name: str, *args: float) -> float:
+    """A pointwise function of plain numbers (hypers and sizes)."""
+    x = torch.tensor(args, dtype=torch.float64).unbind()
+    table = {
+        "softplus": softplus, "logaddexp": logaddexp, "min": minimum, "max": maximum,
+        "normcdf": torch.special.ndtr,
+    }  # fmt: skip
+    function = table.get(name) or getattr(torch, name)
+    return float(function(*x))

@@ -1,0 +1,16 @@
+"""Every diagnostic of the mathematics: a stable code and what it means.
+
+A code is never given a second meaning.  The frontend has its own (frontend/codes.py).
+"""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    "W101": "a state is nonlinear in its past, so it runs step by step",
+    "W102": "states depend on one another, which no algebra at hand can scan",
+    "W103": "a state is read with a lag of 2 or more, which no algebra at hand can scan",
+    "W104": "a state mixes its channels from step to step, which no algebra at hand can scan",
+    "W105": "an equation is read with a lag inside a cycle, so it is a state in all but name",
+    "W106": "a state is affine in its past, but the proof of it failed",
+    "E301": "a law of the algebra that a scan relies on is refuted",
+}

@@ -1,0 +1,1 @@
+"""Templates of the Python module with the PyTorch layer."""

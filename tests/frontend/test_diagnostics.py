@@ -1,0 +1,384 @@
+"""What a wrong spec is told: «…» marks where the caret must point."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqc.diagnostics import SeqcError, Severity, Source, render
+from seqc.frontend import parse_algebras, parse_spec
+from seqc.frontend.codes import CODES
+
+HEAD = """\
+layer L
+size a, b
+hyper p = 0.1
+input x[t]: a
+state h[t]: a
+param w: a = 0
+"""
+TAIL = "\nu[t] = h[t] * p * w + x[t]\noutput h[t], u[t]\n"
+OK = "h[t] = h[t-1]"
+
+#: (code, lines between HEAD and TAIL): one error, whose caret is marked.
+IN_A_LAYER = [
+    # names
+    ("E020", "h[t] = h[t-1] + «zz»[t]"),
+    ("E020", "h[t] = h[t-1] + «zz»"),
+    ("E020", "h[t] = h[t-1] + «t»"),
+    ("E020", "h[t] = h[t-1] + «tanh»"),
+    ("E020", "h[t] = h[t-1] + «true»"),
+    ("E021", "v[t]: «bb» = 1\nh[t] = h[t-1] * v[t]"),
+    ("E021", "v[t]: «2» = 1\nh[t] = h[t-1] * v[t]"),
+    ("E021", "h[t] = h[t-1] * sum(x[t], «bb»)"),
+    ("E021", "h[t] = h[t-1] * sum(x[t], «p»)"),
+    ("E021", "h[t] = h[t-1] * index(«1»)"),
+    ("E021", "state C[t]: (a, «a»)\nC[t] = x[t]\nh[t] = h[t-1] * C[t]"),
+    ("E022", "h[t] = h[t-1]\n«h[t]» = 3"),
+    ("E022", "v[t] = x[t]\n«v»[t] = w\nh[t] = h[t-1] * v[t]"),
+    ("E022", "«w» = 3\nh[t] = h[t-1]"),
+    ("E022", "size «a»\nh[t] = h[t-1]"),
+    ("E023", "«training»[t] = x[t]\nh[t] = h[t-1] * training[t]"),
+    ("E023", "«exp»[t] = x[t]\nh[t] = h[t-1] * exp[t]"),
+    ("E023", "hyper «lambda» = 2\nh[t] = h[t-1] * lambda"),
+    ("E023", "size «_s»\nh[t] = h[t-1] * _s"),
+    ("E023", "size «α»\nh[t] = h[t-1] * α"),
+    ("E023", "input «state»[t]: a\nh[t] = h[t-1] * state[t]"),
+    ("E024", "h[t] = «tanhh»(h[t-1])"),
+    ("E024", "h[t] = h[t-1] + «p»(3)"),
+    ("E024", "h[t] = h[t-1] + «3(4)»"),
+    # time
+    ("E040", "h[t] = h[t-1] + «x»"),
+    ("E040", "v = «x»\nh[t] = h[t-1] + v"),
+    ("E041", "h[t] = h[t-1] + «w[t]»"),
+    ("E041", "h[t] = h[t-1] + «p[t-1]»"),
+    ("E041", "c = 3\nh[t] = h[t-1] + «c[t]»"),
+    ("E041", "param «v[t]»: a = 0\nh[t] = h[t-1] + v"),
+    ("E042", "h[t] = h[t-1] + x[«t+1»]"),
+    ("E042", "h[t] = h[t-1] + x[«t+b»]"),
+    ("E043", "h[t] = h[t-1] + x[«s»]"),
+    ("E043", "h[t] = h[t-1] + x[«2*t»]"),
+    ("E043", "h[t] = h[t-1] + x[«t-1-1»]"),
+    ("E043", "h[t] = h[t-1] + x[«t-1.5»]"),
+    ("E043", "h[t] = h[t-1] + x[t-«p»]"),
+    ("E043", "h[t] = h[t-1] + x[t-«q»]"),
+    ("E043", "h[t] = h[t-1] + x[«t-99999999999999999999999»]"),
+    ("E043", "h[t] = h[t-1] + «(x[t] + 1)[t-1]»"),
+    ("E043", "«h[t-1]» = 3"),
+    ("E044", "h[t] = «h[t]» + 1"),
+    ("E044", "v[t] = «h[t]» + x[t-1]\nh[t] = v[t]"),
+    ("E044", "c = «c» + 1\nh[t] = h[t-1] * c"),
+    ("E045", "v[t] = «v[t-1]» + 1\nh[t] = h[t-1] * v[t]"),
+    ("E045", "v[t] = h[t-1] + 1\nh[t] = «v[t-1]»"),
+    ("E046", "c = «h[t-1]»\nh[t] = h[t-1] * c"),
+    ("E046", "state g[t]: a = «x[t]»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E050", "v[t]: a = conv(«h[t-1]», 3)\nh[t] = v[t]"),
+    # axes
+    ("E047", "v[t] = tanh(«linear(x[t])»)\nh[t] = h[t-1] * v[t]"),
+    ("E047", "state «g[t]»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E047", "input «y[t]»\nh[t] = h[t-1] * y[t]"),
+    ("E048", "v[t]: b = «tanh(x[t])»\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E048", "v[t]: 1 = «x[t]»\nh[t] = h[t-1] * v[t]"),
+    ("E048", "h[t]: «b» = x[t]"),
+    ("E048", "state g[t]: 1 = «w»\ng[t] = 1\nh[t] = h[t-1] * g[t]"),
+    ("E049", "h[t] = h[t-1] * sum(«x[t]», b)"),
+    ("E049", "h[t] = h[t-1] * max(«p», b)"),
+    ("E049", "h[t] = h[t-1] * «softmax(x[t], b)»"),
+    # functions
+    ("E060", "h[t] = «tanh(h[t-1], 2)»"),
+    ("E060", "h[t] = «softmax(h[t-1])»"),
+    ("E060", "v[t]: a = «conv(x[t])»\nh[t] = h[t-1] * v[t]"),
+    ("E060", "v[t]: a = «linear()»\nh[t] = h[t-1] * v[t]"),
+    ("E060", "param v: a = «normal(1)»\nh[t] = h[t-1] * v"),
+    ("E061", "h[t] = tanh(«u» = h[t-1])"),
+    ("E061", "h[t] = softmax(«u» = h[t-1], axis = a)"),
+    ("E061", "v[t]: a = linear(x[t], «bais» = false)\nh[t] = h[t-1] * v[t]"),
+    ("E061", "v[t]: a = linear(x[t], bias = false, «bias» = false)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = linear(x[t], bias = «0»)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = conv(x[t], «0»)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = conv(x[t], «p»)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = linear(bias = false, «x[t]»)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = linear(«w»)\nh[t] = h[t-1] * v[t]"),
+    ("E062", "h[t] = drop(h[t-1], «w»)"),
+    ("E062", "c = «drop(w, p)»\nh[t] = h[t-1] * c"),
+    ("E062", "h[t] = shift(h[t-1], a, «p»)"),
+    ("E063", "h[t] = «(h[t-1] > 0)» * 2"),
+    ("E063", "h[t] = «h[t-1] > 0»"),
+    ("E064", "c: a = «linear(w)»\nh[t] = h[t-1] * c"),
+    ("E065", "v[t]: a = linear(x[t]) + «linear(tanh(x[t]))»\nh[t] = h[t-1] * v[t]"),
+    ("E066", "v[t]: a = linear(x[t]) + «linear(x[t-1])»\nh[t] = h[t-1] * v[t]"),
+    ("E067", "h[t] = where(«0 < h[t-1] < 1», 1, 0)"),
+    ("E068", "h[t] = «(h[t-1], 1)»"),
+    ("E069", "v[t]: b = «conv(x[t], 2, depthwise = true)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    # statements
+    ("E085", "«x[t]» = 3\nh[t] = h[t-1]"),
+    ("E086", "size s = «0»\nh[t] = h[t-1] * s"),
+    ("E086", "size s = «2.5»\nh[t] = h[t-1] * s"),
+    ("E086", "size «s = s»\nh[t] = h[t-1] * s"),
+    ("E021", "size s = «aa»\nh[t] = h[t-1] * s"),
+    ("E087", "hyper «q»\nh[t] = h[t-1] * q"),
+    ("E087", "hyper q = «inf»\nh[t] = h[t-1] * q"),
+    ("E088", "param «v: a»\nh[t] = h[t-1] * v"),
+    ("E088", "param v: a = «nrmal(0, 1)»\nh[t] = h[t-1] * v"),
+    ("E088", "param v: a = normal(0, «a»)\nh[t] = h[t-1] * v"),
+    ("E088", "param v: a = «orthogonal»\nh[t] = h[t-1] * v"),
+    ("E089", "input y[t]: a = «3»\nh[t] = h[t-1] * y[t]"),
+    ("E008", "h[t] = h[t-1] * «1e999»"),
+    # spelling
+    ("E004", "h[t] = «(»h[t-1]"),
+    ("E004", "h[t] = tanh«(»h[t-1] +\n3"),
+    ("E005", "h[t] = h[t-1]«)»"),
+    ("E005", "h[t] = (h[t-1«)»"),
+    ("E006", "h[t] =«»"),
+    ("E006", "h[t]«»"),
+    ("E006", "«sate» g[t]: a"),
+    ("E006", "h[t] = h[t-1] «**» 2"),
+    ("E006", "h[t] = 2 «h»[t-1]"),
+    ("E006", "«output»[t] = 3"),
+    ("E006", "v[t]: «c» a = 3"),
+    ("E007", "h[t] = h[t-1] «@» w"),
+    ("E007", "h[t] = h[t-1] «−» w"),
+    # promised
+    ("E100", "«space rows, cols»\nh[t] = h[t-1]"),
+    ("E101", "h[t] = «conv2d(h[t-1], 3)»"),
+    ("E103", "h[t] = «affine(p, w)(h[t-1])»"),
+    ("E104", "h[t] = h[t-1]\n«solve newton(jacobian = full, tolerance = 1e-5)»"),
+    ("E104", "h[t] = h[t-1]\n«solve h scan»"),
+    ("E105", "h[t] = h[t-1]\n«gradient truncated(3)»"),
+    ("E105", "h[t] = h[t-1]\n«gradient exact»"),
+    ("E106", "h[t] = h[t-1]\n«penalty budget = mean(abs(w - p))»"),
+    ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
+    ("E108", "state g[t]: «complex a»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E108", "h[t] = «re(h[t-1])»"),
+    ("E109", "h[t] = sum(«rename(h[t-1], a = b)», b)"),
+]
+
+#: (code, a whole file)
+WHOLE_FILES = [
+    ("E080", "«»"),
+    ("E080", "«»\n# only a comment\n"),
+    ("E080", "«def f(u) = u»"),
+    ("E081", "«size a»\nlayer L\nstate h[t]: 1\nh[t] = h[t-1]\noutput h[t]"),
+    ("E082", "«layer L»\nstate h[t]: 1\nh[t] = h[t-1]"),
+    ("E083", "layer L\nstate h[t]: 1\nh[t] = h[t-1]\noutput «g[t]»"),
+    ("E083", "layer L\ninput x[t]: 1\nstate h[t]: 1\nh[t] = h[t-1] * x[t]\noutput «x[t]»"),
+    ("E040", "layer L\nstate h[t]: 1\nh[t] = h[t-1]\noutput «h»"),
+    ("E043", "layer L\nstate h[t]: 1\nh[t] = h[t-1]\noutput «h[t-1]»"),
+    ("E022", "layer L\nstate h[t]: 1\nh[t] = h[t-1]\noutput h[t], «h[t]»"),
+    ("E084", "layer L\nstate «h»[t]: 1\noutput h[t]"),
+    ("E040", "layer L\nstate «h»: 1\nh[t] = h[t-1]\noutput h[t]"),
+    ("E040", "layer L\nstate h[t]: 1\n«h» = 3\noutput h[t]"),
+    ("E023", "layer «class»\nstate h[t]: 1\nh[t] = h[t-1]\noutput h[t]"),
+    ("E025", "def f(u) = 1 + «f»(u)\n" + HEAD + OK + TAIL),
+    ("E025", "def f(u) = «g»(u)\ndef g(u) = f(u)\n" + HEAD + OK + TAIL),
+    ("E026", "def f(u) = u * «v»\n" + HEAD + OK + TAIL),
+    ("E041", "def f(u) = «u[t]»\n" + HEAD + OK + TAIL),
+    ("E064", "def f(u) = «linear(u)»\n" + HEAD + OK + TAIL),
+    ("E024", "def f(u) = «tnh»(u)\n" + HEAD + OK + TAIL),
+    ("E107", "def f(u) = «prefix(u, 1, 2)»\n" + HEAD + OK + TAIL),
+    ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
+    ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
+    ("E023", "def «tanh»(u) = u\n" + HEAD + OK + TAIL),
+    ("E102", "«algebra mine(a, b)»\nidentity (1, 0)\n" + HEAD + OK + TAIL),
+    ("E105", "«gradient f(u) = 1»\n" + HEAD + OK + TAIL),
+]
+
+#: (code, an algebra file)
+ALGEBRAS = [
+    ("E090", "«algebra mine(a)»\nidentity 0\ncompose a2 after a1 = a2 + a1"),
+    ("E090", "algebra mine(a)\nidentity «(0, 1)»\ncompose a2 after a1 = a2 + a1\napply h -> h + a"),
+    ("E090", "algebra m(a)\nidentity 0\n«compose (b, a2) after a1 = a2 + a1»\napply h -> h + a"),
+    ("E020", "algebra mine(a)\nidentity 0\ncompose a2 after a1 = a2 + «b»\napply h -> h + a"),
+    ("E041", "algebra mine(a)\nidentity 0\ncompose a2 after a1 = a2 + «a1[t]»\napply h -> h + a"),
+    ("E081", "«identity 0»"),
+    ("E102", "«algebra m(a >= 0)»\nidentity 0\ncompose a2 after a1 = a2 + a1\napply h -> h + a"),
+    ("E024", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «foo»(a1)\napply h -> h + a"),
+    ("E064", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «linear(a1)»\napply h -> h + a"),
+]
+
+
+def marked(text: str) -> tuple[str, tuple[int, int, int, int]]:
+    """The text without its marks, and the place between them."""
+    before, inside, after = text.replace("»", "«").split("«")
+    start = before.count("\n") + 1, len(before) - before.rfind("\n")
+    through = before + inside
+    end = through.count("\n") + 1, len(through) - through.rfind("\n")
+    if not inside:
+        end = (end[0], end[1] + 1)  # a caret alone
+    return before + inside + after, (*start, *end)
+
+
+def check(code: str, text: str, read: object = parse_spec) -> None:
+    source, place = marked(text)
+    assert callable(read)
+    with pytest.raises(SeqcError) as caught:
+        read(Source(source, "bad.seq"))
+    found = caught.value.diagnostics
+    assert [d.code for d in found] == [code], str(caught.value)
+    (diagnostic,) = found
+    span = diagnostic.span
+    assert span is not None
+    assert (span.line, span.column, span.end_line, span.end_column) == place, str(caught.value)
+    assert diagnostic.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("code, lines", IN_A_LAYER)
+def test_in_a_layer(code: str, lines: str) -> None:
+    check(code, HEAD + lines + TAIL)
+
+
+@pytest.mark.parametrize("code, text", WHOLE_FILES)
+def test_whole_files(code: str, text: str) -> None:
+    check(code, text)
+
+
+@pytest.mark.parametrize("code, text", ALGEBRAS)
+def test_algebras(code: str, text: str) -> None:
+    check(code, text, parse_algebras)
+
+
+def test_every_code_is_shown_here_or_among_the_hostile_files() -> None:
+    hostile = {"E001", "E002", "E003", "E009", "E099"}
+    tested = {code for code, _ in IN_A_LAYER + WHOLE_FILES + ALGEBRAS} | hostile
+    assert {c for c in CODES if c.startswith("E")} == tested
+
+
+def test_all_semantic_errors_come_at_once() -> None:
+    text = HEAD + "v[t] = linear(x[t])\nh[t] = h[t-1] + qq\ng[t] = h[t+1] * x\n" + TAIL
+    with pytest.raises(SeqcError) as caught:
+        parse_spec(Source(text))
+    assert [d.code for d in caught.value.diagnostics] == ["E047", "E020", "E042", "E040"]
+
+
+def test_an_error_is_not_followed_by_errors_of_its_own() -> None:
+    text = HEAD + "v[t] = qq * x[t]\ng[t] = v[t] + v[t-1]\nh[t] = h[t-1] + sum(g[t], a)" + TAIL
+    with pytest.raises(SeqcError) as caught:
+        parse_spec(Source(text))
+    assert [d.code for d in caught.value.diagnostics] == ["E020"]
+
+
+@pytest.mark.parametrize(
+    "line, hint",
+    [
+        ("v[t]: hiden = 1", "did you mean `hidden`?"),
+        ("v[t] = hh[t]", "did you mean `h`?"),
+        ("v[t] = h[t+1]", "only the present and the past can be read: `h[t]`, `h[t-1]`"),
+        ("v[t] = linear(h[t-1])", "write `v[t]: hidden = …`"),
+        ("v[t] = sigmod(h[t-1])", "did you mean `sigmoid`?"),
+        ("v[t] = h[t-1] ** 2", "a power is written `^`"),
+        ("v[t]: hidden = linear(h[t-1], Bias = false)", "did you mean `bias`?"),
+        ("v[t] = max(1, hidden)", "write it first: `max(hidden, …)`"),
+        ("training[t] = 1", "choose another name, for example `training_`"),
+    ],
+)
+def test_hints(line: str, hint: str) -> None:
+    head = "layer L\nsize hidden\nstate h[t]: hidden\nh[t] = h[t-1]\n"
+    with pytest.raises(SeqcError) as caught:
+        parse_spec(Source(f"{head}{line}\noutput h[t]"))
+    assert hint in caught.value.diagnostics[0].hint
+
+
+@pytest.mark.parametrize(
+    "code, lines",
+    [
+        ("W001", "size «unused»\nh[t] = h[t-1]"),
+        ("W001", "hyper «unused» = 1\nh[t] = h[t-1]"),
+        ("W001", "input «unused»[t]: a\nh[t] = h[t-1]"),
+        ("W001", "param «unused»: a = 0\nh[t] = h[t-1]"),
+        ("W001", "«unused»[t] = x[t]\nh[t] = h[t-1]"),
+        ("W001", "«unused» = 3\nh[t] = h[t-1]"),
+        ("W001", "state «unused»[t]: a\nunused[t] = unused[t-1]\nh[t] = h[t-1]"),
+        ("W001", "def «unused»(u) = u\nh[t] = h[t-1]"),
+        ("W001", "def f(u, «v») = u\nh[t] = f(h[t-1], 1)"),
+        (
+            "W002",
+            "v[t]: b = linear(x[t])\n«o[t]» = v[t] * h[t-1]\nq[t] = tanh(o[t])\nh[t] = h[t-1]\n"
+            "output q[t]",
+        ),
+    ],
+)
+def test_warnings(code: str, lines: str) -> None:
+    text, place = marked(HEAD.replace(", b", ", b").replace("p = 0.1", "p = 0.1") + lines + TAIL)
+    layers, warnings = parse_spec(Source(text))
+    assert len(layers) == 1
+    warnings = tuple(w for w in warnings if "`b`" not in w.message)
+    assert [w.code for w in warnings] == [code]
+    span = warnings[0].span
+    assert span is not None
+    assert (span.line, span.column, span.end_line, span.end_column) == place
+    assert warnings[0].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "o[t]: (a, b) = v[t] * x[t]\noutput o[t]",  # declared
+        "o[t] = v[t] * x[t]\nr[t] = sum(o[t], b)\noutput r[t]",  # reduced
+        "o[t] = v[t] * x[t]\nstate C[t]: (a, b)\nC[t] = C[t-1] + o[t]\noutput C[t]",  # stored
+    ],
+)
+def test_an_outer_product_that_is_meant_gets_no_warning(lines: str) -> None:
+    text = HEAD + OK + "\nv[t]: b = linear(x[t])\n" + lines + TAIL
+    assert parse_spec(Source(text))[1] == ()
+
+
+def rendered(text: str) -> str:
+    with pytest.raises(SeqcError) as caught:
+        parse_spec(Source(text, "cell.seq"))
+    return str(caught.value)
+
+
+def test_a_cycle_shows_its_path() -> None:
+    text = "layer L\nstate h[t]: 1\na[t] = b[t]\nb[t] = 2 * h[t]\nh[t] = a[t]\noutput h[t]"
+    assert (
+        rendered(text)
+        == """\
+error[E044]: these equations need one another within one step: `a` → `b` → `h` → `a`
+ --> cell.seq:3:8
+  |
+3 | a[t] = b[t]
+  |        ^^^^ `a` needs `b`
+4 | b[t] = 2 * h[t]
+  |            ---- `b` needs `h`
+5 | h[t] = a[t]
+  |        ---- `h` needs `a`
+  = hint: somewhere the past is meant: `h[t-1]`"""
+    )
+
+
+def test_an_unclosed_bracket_is_shown_where_it_opens() -> None:
+    text = "layer L\nstate h[t]: 1\nh[t] = tanh(h[t-1]\noutput h[t]\n"
+    assert (
+        rendered(text)
+        == """\
+error[E004]: `(` is not closed
+ --> cell.seq:3:12
+  |
+3 | h[t] = tanh(h[t-1]
+  |            ^ opened here
+4 | output h[t]
+  | ------ a new statement begins here
+  = hint: add the missing `)`"""
+    )
+
+
+def test_an_error_in_the_librarys_def_is_the_calls() -> None:
+    text = "layer L\nsize a, b\nstate h[t]: a\nh[t] = norm(h[t-1], b)\noutput h[t]"
+    found = rendered(text)
+    assert found.startswith(
+        """\
+error[E049]: `sum` goes along `b`, which the value does not have
+  --> cell.seq:4:8
+   |
+ 4 | h[t] = norm(h[t-1], b)
+   |        ^^^^^^^^^^^^^^^ in this call of `norm`
+  ::: prelude.seq:"""
+    )
+    assert found.endswith("= hint: it has the axis `a`")
+
+
+def test_a_diagnostic_goes_to_json() -> None:
+    with pytest.raises(SeqcError) as caught:
+        parse_spec(Source("layer L\noutput h[t]", "cell.seq"))
+    (found,) = caught.value.diagnostics
+    assert found.to_json()["line"] == 2
+    assert render(found).startswith("error[E083]")

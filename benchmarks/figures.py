@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import baselines, memory, precision, startup
 from benchmarks.contract import Implementation
 from benchmarks.report import Failure, Row, timed_row
-from benchmarks.timing import Spread, keep_pages, paired
+from benchmarks.timing import Spread, keep_pages, others_share, paired, usage
 
 MAIN = (8, 2048, 512)
 SHAPES = (MAIN, (1, 65536, 16), (64, 128, 256), (2, 4096, 1024))
@@ -346,31 +346,33 @@ def start(implementation: Implementation, options: Options) -> Results:
         yield Failure("start", "", f"{implementation.NAME} says nothing of its start")
         return
     count = 3 if options.quick else 9
+    before = usage()
     startup.torch_only()  # reads torch's files into the page cache
     own = [startup.torch_only().call for _ in range(count)]
     imports = [startup.import_only(given) for _ in range(count)]
-    note = _loads(imports[0])
-    values = [s.imports for s in imports]
-    yield _seconds("import beyond torch", values, IMPORT_SECONDS_AT_MOST, note)
     colds = [startup.cold(given) for _ in range(2 if options.quick else 5)]
+    warm = startup.cached(given, count)
+    others = others_share(before, usage())
+
+    def row(figure: str, values: list[float], limit: float | None, note: str) -> Row:
+        bound = None if limit is None else ("<=", limit)
+        spread = Spread.of(values)
+        return Row(figure, "", "s", spread, bound, samples=len(values), others=others, note=note)
+
+    values = [s.imports for s in imports]
+    yield row("import beyond torch", values, IMPORT_SECONDS_AT_MOST, _loads(imports[0]))
     parts = sorted(colds, key=lambda s: s.total)[len(colds) // 2]
     note = f"import {parts.imports:.2f}, build {parts.build:.2f}, first call {parts.call:.2f}"
-    yield _seconds("cold: process to output", [s.total for s in colds], COLD_SECONDS_AT_MOST, note)
-    warm = startup.cached(given, count)
+    yield row("cold: process to output", [s.total for s in colds], COLD_SECONDS_AT_MOST, note)
     parts = sorted(warm, key=lambda s: s.build + s.call)[len(warm) // 2]
     note = f"build {parts.build:.3f}, first call {parts.call:.3f}; " + _loads(parts)
     values = [s.build + s.call for s in warm]
-    yield _seconds("cached: spec to output", values, CACHED_SECONDS_AT_MOST, note)
-    yield _seconds("torch's own first output", own, None, "a Linear and a sigmoid: in every start")
+    yield row("cached: spec to output", values, CACHED_SECONDS_AT_MOST, note)
+    yield row("torch's own first output", own, None, "a Linear and a sigmoid: in every start")
 
 
 def _loads(start: startup.Start) -> str:
     return "loads " + (", ".join(start.heavy) or "none of sympy, lark, jinja2")
-
-
-def _seconds(figure: str, values: list[float], limit: float | None, note: str) -> Row:
-    bound = None if limit is None else ("<=", limit)
-    return Row(figure, "", "s", Spread.of(values), bound, samples=len(values), note=note)
 
 
 # In the order in which they run. Each has a process of its own.

@@ -136,8 +136,10 @@ def spread(value: Spread, samples: int) -> str:
 
 def table(rows: list[Row], failures: list[Failure]) -> str:
     """The rows as text, a line each, with what failed below."""
-    head = ("figure", "case", "MB", "ours ms", "theirs ms", "GB/s", "n", "others", "value (quartiles)",
-            "", "promise", "")  # fmt: skip
+    head = (
+        *("figure", "case", "MB", "ours ms", "theirs ms", "GB/s", "n", "others"),
+        *("value (quartiles)", "", "promise", ""),
+    )
     lines = [head]
     for row in rows:
         lines.append(
@@ -166,11 +168,15 @@ def table(rows: list[Row], failures: list[Failure]) -> str:
         for line in lines
     ]
     text.insert(1, "-" * max(map(len, text)))
-    notes = [f"  {row.figure}, {row.case}: {row.note}" for row in rows if row.note]
+    notes = [f"  {row.figure}{row.case and ', '}{row.case}: {row.note}" for row in rows if row.note]
     if notes:
         text += ["", "Notes", *notes]
     if failures:
-        text += ["", "Not measured", *(f"  {f.figure} {f.case}: {f.reason}" for f in failures)]
+        text += [
+            "",
+            "Not measured",
+            *(f"  {f.figure}{f.case and ' '}{f.case}: {f.reason}" for f in failures),
+        ]
     if any(row.clear is False for row in rows):
         text += ["", "~  the promise lies between the quartiles: measure again"]
     if any(row.disturbed for row in rows):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -58,27 +60,60 @@ def unpack(layer: torch.nn.Module, packed: Tensor) -> dict[str, Tensor]:
 
 def kernel_forward(layer: torch.nn.Module, packed: Tensor) -> Callable[[], Tensor]:
     """A call of the bare forward kernel, returning h (B, T, hidden)."""
-    function = _function(layer)
+    call = _call(layer, packed)
+    tail = (*call.tail[:-1], False)  # nothing saved for a backward pass
 
     @torch.no_grad()
     def run() -> Tensor:
-        return function(packed)
+        return _first(call.operator(packed, *tail))
 
     return run
 
 
 def kernel_backward(layer: torch.nn.Module, packed: Tensor, dy: Tensor) -> Callable[[], Tensor]:
     """A call of the backward kernel, returning the packed gradient."""
-    return backward_by_autograd(_function(layer), packed, dy)
+    return backward_by_autograd(lambda leaf: kernel_apply(layer, leaf), packed, dy)
 
 
 def kernel_apply(layer: torch.nn.Module, packed: Tensor) -> Tensor:
     """h as a differentiable function of the packed pre-activations."""
-    return _function(layer)(packed)
+    call = _call(layer, packed)
+    return _first(call.operator(packed, *call.tail))
 
 
-def _function(layer: torch.nn.Module) -> Callable[[Tensor], Tensor]:
-    return cast("Callable[[Tensor], Tensor]", cast(Any, layer).kernel_function())
+@dataclass(frozen=True)
+class _Call:
+    """The layer's one kernel, and its arguments after the packed pre-activations."""
+
+    operator: Callable[..., Any]
+    tail: tuple[Any, ...]
+
+
+_CALLS: weakref.WeakKeyDictionary[torch.nn.Module, dict[Any, _Call]] = weakref.WeakKeyDictionary()
+
+
+def _call(layer: torch.nn.Module, packed: Tensor) -> _Call:
+    """What the layer launches for such a batch: seen once, by running it, and then remembered."""
+    calls = _CALLS.setdefault(layer, {})
+    key = (tuple(packed.shape), packed.dtype)
+    if key not in calls:
+        seen = cast(Any, layer)
+        x = torch.zeros(*packed.shape[:2], seen.input, dtype=packed.dtype)
+        with torch.enable_grad():
+            launched = seen.kernel_calls(x)
+        if len(launched) != 1:
+            raise RuntimeError(f"{type(layer).__name__} launches {len(launched)} kernels, not one")
+        ((operator, arguments),) = launched
+        first = arguments[0]
+        if not isinstance(first, Tensor) or first.shape != packed.shape:
+            raise RuntimeError("the kernel's first argument is not the packed pre-activations")
+        tail = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments[1:])
+        calls[key] = _Call(operator, tail)
+    return calls[key]
+
+
+def _first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return result if isinstance(result, Tensor) else result[0]
 
 
 def _equations(layer: torch.nn.Module) -> tuple[str, ...]:

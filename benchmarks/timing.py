@@ -84,14 +84,14 @@ def paired(
         inner_ours, inner_theirs = _inner(ours), _inner(theirs)
         first: list[float] = []
         second: list[float] = []
-        usage = _usage()
+        before = usage()
         deadline = time.perf_counter() + seconds
         while len(first) < repeats:
             if len(first) >= LEAST_PAIRS and time.perf_counter() > deadline:
                 break
             first.append(_sample(ours, inner_ours))
             second.append(_sample(theirs, inner_theirs))
-        others = _others(usage, _usage())
+        others = others_share(before, usage())
     finally:
         if collecting:
             gc.enable()
@@ -104,20 +104,21 @@ def paired(
     )
 
 
-def _usage() -> tuple[float, float, float] | None:
-    """Seconds so far: all CPUs in all, all CPUs at work, this process at work."""
+def usage() -> tuple[float, float, float] | None:
+    """Seconds so far: all CPUs in all, all CPUs at work, this process and its ended children."""
     try:
         ticks = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         second = os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError):
         return None
     idle = ticks[3] + ticks[4]
-    return sum(ticks) / second, (sum(ticks) - idle) / second, time.process_time()
+    return sum(ticks) / second, (sum(ticks) - idle) / second, sum(os.times()[:4])
 
 
-def _others(
+def others_share(
     before: tuple[float, float, float] | None, after: tuple[float, float, float] | None
 ) -> float | None:
+    """The share of the CPU time between two :func:`usage` that others took; None if unknown."""
     if before is None or after is None or after[0] - before[0] < 0.05:
         return None  # a tick is 10 ms: too short to tell
     total, busy, own = (b - a for a, b in zip(before, after, strict=True))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import seqc
 from seqc import diagnostics
 from seqc.commands import COMMANDS, Command
 from seqc.commands.common import CommandError, did_you_mean, wants_color, write_error
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         f"\nenvironment:\n{switches}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"seqc {_version()}")
+    parser.add_argument("--version", action="version", version=f"seqc {seqc.__version__}")
     rooms = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         room = rooms.add_parser(
@@ -113,15 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(room)
     return parser
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("seqc")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"
 
 
 def _silence_stdout() -> None:

@@ -170,7 +170,7 @@ class StepEquations(Equations):
         return Text(past_step(self.fields[name], lag), axes=node.axes)
 
     def mask(self, node: Node) -> Text:
-        return Text(f"keep[{node.attrs[0]}]", axes=node.axes)
+        return Text(f"keep[{self.recurrence.sites.index(str(node.attrs[0]))}]", axes=node.axes)
 
     def map(self, node: Node) -> Text:
         index = int(node.attrs[0])
@@ -259,7 +259,7 @@ class SequenceEquations(Equations):
         return self.printer.keep(n, Text(code, axes=node.axes), f"{name}_lag")
 
     def mask(self, node: Node) -> Text:
-        return Text(f"keep[{node.attrs[0]}]", axes=node.axes)
+        return Text(f"keep[{self.recurrence.sites.index(str(node.attrs[0]))}]", axes=node.axes)
 
     def window(self, node: Node, m: LearnedMap) -> str:
         source = self.flat(node.args[0])

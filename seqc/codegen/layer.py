@@ -130,18 +130,13 @@ def start_lines(plan: Plan) -> list[str]:
 def keep_lines(plan: Plan) -> list[str]:
     """The body of ``_keep``: a mask a dropout site, in order of the sites."""
     equations = Equations(plan, ("shape",))
-    sites = {int(n.attrs[0]): n for n in plan.recurrence.nodes if n.op == "keep"}
+    sites = {str(n.attrs[0]): n for n in plan.recurrence.nodes if n.op == "keep"}
     if not sites:
         return []
     equations.prepare(n.args[0] for n in sites.values())
-    count = max(sites) + 1
     masks = []
-    for i in range(count):
-        node = sites.get(i)
-        if node is None:
-            # A site whose value nothing uses.
-            masks.append("like.new_ones(1, dtype=torch.bool).expand(shape)")
-            continue
+    for site in plan.recurrence.sites:
+        node = sites[site]
         p = equations.value(node.args[0]).code
         axes = "".join(f", self.{a}" for a in node.axes)
         masks.append(f"keep_mask({p}, (*shape{axes}), self.training, like)")
@@ -301,7 +296,7 @@ class ParallelLines:
             self.packs[o] if isinstance(o, str) else e.value(o).code for o in stage.operands
         ]
         constants = [wrap(e.value(n), 0) for n in stage.constants]
-        masks = [f"keep[{self.r.nodes[n].attrs[0]}]" for n in stage.masks]
+        masks = [f"keep[{self.r.sites.index(str(self.r.nodes[n].attrs[0]))}]" for n in stage.masks]
         histories = {h.name: h for h in self.plan.histories}
         starts = [
             f"state.{s}" if histories[s].single else f"state.{s}[:, -1]" for s in stage.states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def _train(
 
     from seqc.commands.demo_model import CharacterModel, LSTMMixer, Mixer
     from seqc.commands.demo_progress import Progress
-    from seqc.commands.demo_train import Trainer, bits_per_character, sample
+    from seqc.commands.demo_train import Trainer, bits_per_character, sample, settle_threads
 
     text = torch.tensor(corpus.encode(corpus.train))
     held_out = torch.tensor(corpus.encode(corpus.held_out))
@@ -99,6 +100,11 @@ def _train(
         f"{depth} blocks of width {width}, {model.parameter_count():,} parameters; "
         f"{len(corpus.train):,} characters to train on, {len(corpus.held_out):,} held out"
     )
+    if (
+        recipe.steps is None
+    ):  # else the numbers are to be the same each time: no choice by the clock
+        threads = settle_threads(model, text, recipe)
+        print(f"{threads} thread{'' if threads == 1 else 's'}: the fastest here and now")
     before = bits_per_character(model, held_out)
     trainer = Trainer(model, text, recipe)
 
@@ -117,7 +123,9 @@ def _train(
     _title("a sample, drawn one character at a time with layer.step")
     prompt = torch.tensor(corpus.encode(_PROMPT))
     drawn, each = sample(model, prompt, 60 if quick else 400, seed=recipe.seed)
-    print(_PROMPT + "".join(corpus.alphabet[i] for i in drawn))
+    text_drawn = _PROMPT + "".join(corpus.alphabet[i] for i in drawn)
+    for line in text_drawn.splitlines():
+        print(textwrap.fill(line, 78))
     print(f"\n({each * 1e3:.2f} ms a character)")
 
     lstm = CharacterModel(len(corpus.alphabet), width, depth, lambda: LSTMMixer(width))

@@ -109,7 +109,8 @@ class Block(nn.Module):
         return self._rest(x + y), state
 
     def _rest(self, x: Tensor) -> Tensor:
-        return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
+        added: Tensor = self.down(F.gelu(self.up(self.mlp_norm(x))))
+        return x + added
 
 
 class CharacterModel(nn.Module):

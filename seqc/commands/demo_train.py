@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -35,9 +36,10 @@ class Trainer:
 
     def __init__(self, model: CharacterModel, text: Tensor, recipe: Recipe) -> None:
         self.model, self.text, self.recipe = model, text, recipe
-        # Fused where torch has it: half of a small model's step is the optimiser's loop.
+        # Not fused: its threads spin for each small tensor, which on a busy machine takes longer
+        # than the rest of the step.
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+            model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.05
         )
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.done = 0
@@ -82,6 +84,29 @@ def _schedule(progress: float) -> float:
         return (progress + 0.002) / (_WARM_UP + 0.002)
     half = (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
     return 0.05 + 0.95 * half
+
+
+def settle_threads(model: CharacterModel, text: Tensor, recipe: Recipe) -> int:
+    """Give torch the number of threads that trains fastest here and now; that number.
+
+    Two threads on a core that others use wait for one another at the end of every small
+    operation: ten times slower than one thread was seen.
+    """
+    trial = Trainer(copy.deepcopy(model), text, recipe)
+    most, best, threads = torch.get_num_threads(), math.inf, 1
+    while threads <= most:
+        torch.set_num_threads(threads)
+        took = []
+        for _ in range(4):
+            began = time.perf_counter()
+            trial.step(1.0)
+            took.append(time.perf_counter() - began)
+        if statistics.median(took[1:]) > best:
+            torch.set_num_threads(threads // 2)
+            break
+        best = statistics.median(took[1:])
+        threads *= 2
+    return torch.get_num_threads()
 
 
 @torch.no_grad()

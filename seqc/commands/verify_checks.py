@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +17,22 @@ import torch
 from torch import Tensor
 
 from seqc.commands import verify_gradients
+from seqc.commands.verify_accuracy import Oracles, accuracy
+from seqc.commands.verify_judging import (
+    BFLOAT16,
+    FLOAT32,
+    FLOAT64,
+    NAMES,
+    Make,
+    guard,
+    judge,
+)
 from seqc.commands.verify_report import Check, Status
 from seqc.commands.verify_subject import (
     SMALL,
     WIDE,
     Feed,
     Mode,
-    Run,
     Subject,
     as_tuple,
     discrepancy,
@@ -32,18 +40,7 @@ from seqc.commands.verify_subject import (
     gradients_of,
     widen,
 )
-from seqc.runtime.build import NoCompilerError, find_compiler
-
-# What a backend raises for what it does not do; anything else that it raises is a failure.
-REFUSALS = (NotImplementedError, NoCompilerError)
-
-FLOAT64, FLOAT32, BFLOAT16 = torch.float64, torch.float32, torch.bfloat16
-
-# dtype: (floor, ceiling) of the bound, relative to the largest number of each tensor. Between
-# them the bound is three times what plain PyTorch itself loses in that dtype: a spec may be
-# ill-conditioned. Above the ceiling nothing can be told.
-_BOUNDS = {FLOAT64: (1e-9, 1e-9), FLOAT32: (5e-6, 2e-2), BFLOAT16: (4e-3, 0.5)}
-_NAMES = {FLOAT64: "float64", FLOAT32: "float32", BFLOAT16: "bfloat16"}
+from seqc.runtime.build import find_compiler
 
 
 @dataclass(frozen=True)
@@ -84,61 +81,29 @@ def checks(plan: Plan) -> Iterator[Check]:
             usable.append(backend)
         else:
             yield Check("kernels", backend, "", absent[0], detail=absent[1])
-    yield _guard("defined on normal inputs", "reference", "float64", _defined(plan))
-    oracles: dict[tuple[int, torch.dtype], tuple[Feed, Run, Run | None]] = {}
+    yield guard("defined on normal inputs", "reference", "float64", _defined(plan))
+    oracles: Oracles = {}
     for backend in usable[1:]:
         for dtype in plan.dtypes:
-            yield from _accuracy(plan, backend, dtype, oracles)
+            yield from accuracy(plan.cases, backend, dtype, oracles)
     streams = getattr(plan.small.layer_class, "STREAMS", True)
     for backend in usable if streams else ():  # else the future is looked at: one call or none
         for mode in ("step", "chunked"):
-            yield _guard(f"{mode} = parallel", backend, "float64", _same(plan, backend, mode))
+            yield guard(f"{mode} = parallel", backend, "float64", _same(plan, backend, mode))
     if "resets" in inspect.signature(plan.small.layer_class.forward).parameters:
         for backend in usable if streams else ():
-            yield _guard("resets = separate calls", backend, "float64", _resets(plan, backend))
+            yield guard("resets = separate calls", backend, "float64", _resets(plan, backend))
     for backend in usable:
-        yield _guard("no steps (T = 0)", backend, "float32", _no_steps(plan, backend))
-        yield _guard("one step (T = 1)", backend, "float64", _one_step(plan, backend))
+        yield guard("no steps (T = 0)", backend, "float32", _no_steps(plan, backend))
+        yield guard("one step (T = 1)", backend, "float64", _one_step(plan, backend))
     for backend in usable:
         for dtype in (FLOAT32, FLOAT64):
             check = _extreme(plan, backend, dtype)
-            yield _guard("inputs of ±1e4 stay finite", backend, _NAMES[dtype], check)
+            yield guard("inputs of ±1e4 stay finite", backend, NAMES[dtype], check)
     for backend in usable if streams else ():
-        yield _guard("state gradients", backend, "float64", _state_gradients(plan, backend))
+        yield guard("state gradients", backend, "float64", _state_gradients(plan, backend))
     for backend in usable:
         yield from _derivatives(plan, backend)
-
-
-_Make = Callable[[], Check]
-
-
-def _guard(name: str, backend: str, dtype: str, make: _Make) -> Check:
-    """The check; where it raises, a refusal is n/a and anything else a failure."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the table says it, once
-            return make()
-    except REFUSALS as error:
-        return Check(name, backend, dtype, "n/a", detail=f"refused: {_first_line(error)}")
-    except Exception as error:
-        kind = type(error).__name__
-        return Check(name, backend, dtype, "FAIL", detail=f"{kind}: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
-
-
-def _judge(
-    name: str, backend: str, dtype: torch.dtype, measured: float, bound: float, detail: str = ""
-) -> Check:
-    # "not >" would let a NaN through.
-    good = measured <= bound
-    return Check(
-        name, backend, _NAMES[dtype], "ok" if good else "FAIL", measured, bound,
-        "" if good else detail,
-    )  # fmt: skip
 
 
 def _absent(subject: Subject, backend: str) -> tuple[Any, str] | None:
@@ -154,11 +119,11 @@ def _absent(subject: Subject, backend: str) -> tuple[Any, str] | None:
             layer(*subject.inputs(1, 2, FLOAT32))
         return Check("kernels", backend, "", "ok")
 
-    check = _guard("kernels", backend, "", probe)
+    check = guard("kernels", backend, "", probe)
     return None if check.status == "ok" else (check.status, check.detail)
 
 
-def _defined(plan: Plan) -> _Make:
+def _defined(plan: Plan) -> Make:
     """Comparisons leave out what is NaN in the truth: then the table must say so."""
 
     def make() -> Check:
@@ -171,76 +136,19 @@ def _defined(plan: Plan) -> _Make:
     return make
 
 
-def _accuracy(
-    plan: Plan,
-    backend: str,
-    dtype: torch.dtype,
-    oracles: dict[tuple[int, torch.dtype], tuple[Feed, Run, Run | None]],
-) -> Iterator[Check]:
-    """Outputs, final states and gradients against the oracle; the worst case of each."""
-    parts = ("outputs", "states", "gradients")
-    worst = dict.fromkeys(parts, (0.0, _BOUNDS[dtype][0], ""))
-    try:
-        for number, (subject, batch, time) in enumerate(plan.cases):
-            if (number, dtype) not in oracles:
-                oracles[number, dtype] = _oracle(subject, batch, time, dtype)
-            feed, truth, plain = oracles[number, dtype]
-            got = execute(subject.layer(backend, dtype), feed)
-            for part in parts:
-                bound = _bound(dtype, part, truth, plain)
-                error, where = discrepancy(getattr(got, part), getattr(truth, part))
-                # The worst is what comes nearest to its own bound, or goes furthest beyond it.
-                if not error / bound <= worst[part][0] / worst[part][1]:
-                    worst[part] = error, bound, f"{where} (batch {batch}, {time} steps)"
-    except Exception as error:
-        failure = error  # "error" is unbound after the block
-
-        def again() -> Check:
-            raise failure
-
-        yield _guard("against the reference", backend, _NAMES[dtype], again)
-        return
-    for part in parts:
-        error, bound, where = worst[part]
-        name = "final states" if part == "states" else part
-        if bound > _BOUNDS[dtype][1]:
-            text = "plain PyTorch itself loses everything in this dtype"
-            yield Check(name, backend, _NAMES[dtype], "n/a", error, detail=text)
-        else:
-            yield _judge(name, backend, dtype, error, bound, where)
-
-
-def _oracle(
-    subject: Subject, batch: int, time: int, dtype: torch.dtype
-) -> tuple[Feed, Run, Run | None]:
-    """The feed, the truth, and plain PyTorch in the same dtype (None in float64: the truth)."""
-    feed = subject.feed(batch, time, dtype)
-    truth = execute(subject.layer("reference", FLOAT64, values=dtype), widen(feed))
-    if dtype == FLOAT64:
-        return feed, truth, None
-    return feed, truth, execute(subject.layer("reference", dtype), feed)
-
-
-def _bound(dtype: torch.dtype, part: str, truth: Run, plain: Run | None) -> float:
-    floor = _BOUNDS[dtype][0]
-    if plain is None:
-        return floor
-    return max(floor, 3 * discrepancy(getattr(plain, part), getattr(truth, part))[0])
-
-
-def _same(plan: Plan, backend: str, mode: str) -> _Make:
+def _same(plan: Plan, backend: str, mode: str) -> Make:
     def make() -> Check:
         way: Mode = "step" if mode == "step" else "chunked"
         feed = plan.small.feed(2, 13, FLOAT64)
         truth = execute(plan.small.layer("reference", FLOAT64), feed).everything()
         got = execute(plan.small.layer(backend, FLOAT64), feed, way).everything()
         error, where = discrepancy(got, truth)
-        return _judge(f"{mode} = parallel", backend, FLOAT64, error, 1e-9, where)
+        return judge(f"{mode} = parallel", backend, FLOAT64, error, 1e-9, where)
 
     return make
 
 
-def _resets(plan: Plan, backend: str) -> _Make:
+def _resets(plan: Plan, backend: str) -> Make:
     """A reset inside a sequence against a call that starts there, with no state."""
 
     def make() -> Check:
@@ -251,12 +159,12 @@ def _resets(plan: Plan, backend: str) -> _Make:
         got = execute(plan.small.layer(backend, FLOAT64), feed, resets=mask)
         want = execute(plan.small.layer("reference", FLOAT64), feed, restart=cut)
         error, where = discrepancy(got.everything(), want.everything())
-        return _judge("resets = separate calls", backend, FLOAT64, error, 1e-9, where)
+        return judge("resets = separate calls", backend, FLOAT64, error, 1e-9, where)
 
     return make
 
 
-def _no_steps(plan: Plan, backend: str) -> _Make:
+def _no_steps(plan: Plan, backend: str) -> Make:
     def make() -> Check:
         name = "no steps (T = 0)"
         feed = plan.small.feed(2, 0, FLOAT32)
@@ -265,15 +173,14 @@ def _no_steps(plan: Plan, backend: str) -> _Make:
             if tuple(y.shape) != shape:
                 text = f"an output is {tuple(y.shape)}, not {shape}"
                 return Check(name, backend, "float32", "FAIL", detail=text)
-        tensors = (f for f in feed.state or () if isinstance(f, Tensor))
-        given = dict(zip(run.states, tensors, strict=True))
+        given = dict(zip(run.states, feed.state or (), strict=True))
         error, where = discrepancy(run.states, given)
-        return _judge(name, backend, FLOAT32, error, 0.0, f"{where}: not the state passed in")
+        return judge(name, backend, FLOAT32, error, 0.0, f"{where}: not the state passed in")
 
     return make
 
 
-def _one_step(plan: Plan, backend: str) -> _Make:
+def _one_step(plan: Plan, backend: str) -> Make:
     def make() -> Check:
         truth = plan.small.layer("reference", FLOAT64)
         layer = plan.small.layer(backend, FLOAT64)
@@ -287,12 +194,12 @@ def _one_step(plan: Plan, backend: str) -> _Make:
             for i, (value, shape) in enumerate(zip(as_tuple(y), shapes, strict=True)):
                 if tuple(value.shape) != (shape[0], *shape[2:]):
                     error, where = math.inf, f"output {i} of step is {tuple(value.shape)}"
-        return _judge("one step (T = 1)", backend, FLOAT64, error, 1e-9, where)
+        return judge("one step (T = 1)", backend, FLOAT64, error, 1e-9, where)
 
     return make
 
 
-def _extreme(plan: Plan, backend: str, dtype: torch.dtype) -> _Make:
+def _extreme(plan: Plan, backend: str, dtype: torch.dtype) -> Make:
     def make() -> Check:
         subject, largest = plan.small, torch.finfo(dtype).max
         truth = subject.layer("reference", FLOAT64, values=dtype)
@@ -311,12 +218,12 @@ def _extreme(plan: Plan, backend: str, dtype: torch.dtype) -> _Make:
                 bad = fits & ~torch.isfinite(got[name]) if name in got else fits & (value != 0)
                 if count := int(bad.sum()):
                     lost, where = lost + count, name
-        return _judge("inputs of ±1e4 stay finite", backend, dtype, lost, 0, where)
+        return judge("inputs of ±1e4 stay finite", backend, dtype, lost, 0, where)
 
     return make
 
 
-def _state_gradients(plan: Plan, backend: str) -> _Make:
+def _state_gradients(plan: Plan, backend: str) -> Make:
     """Gradients through a state alone: from the last state back to the first inputs."""
 
     def gradients(layer: Any, feed: Feed) -> dict[str, Tensor]:
@@ -333,7 +240,7 @@ def _state_gradients(plan: Plan, backend: str) -> _Make:
         want = gradients(plan.small.layer("reference", FLOAT64), feed)
         got = gradients(plan.small.layer(backend, FLOAT64), feed)
         error, where = discrepancy(got, want)
-        return _judge("state gradients", backend, FLOAT64, error, 1e-9, where)
+        return judge("state gradients", backend, FLOAT64, error, 1e-9, where)
 
     return make
 
@@ -351,7 +258,7 @@ def _derivatives(plan: Plan, backend: str) -> Iterator[Check]:
         feed = plan.small.feed(2, 3, FLOAT64)
         layer = plan.small.layer(backend, FLOAT64)
         error, complaint = verify_gradients.first_order(layer, feed, fast=plan.quick)
-        check = _judge(names[0], backend, FLOAT64, error, 1e-6, "in a random direction")
+        check = judge(names[0], backend, FLOAT64, error, 1e-6, "in a random direction")
         if complaint:
             return Check(names[0], backend, "float64", "FAIL", error, 1e-6, complaint)
         return check
@@ -362,5 +269,5 @@ def _derivatives(plan: Plan, backend: str) -> Iterator[Check]:
         status, detail = verify_gradients.second_order(layer, feed)
         return Check(names[1], backend, "float64", status, detail=detail)
 
-    yield _guard(names[0], backend, "float64", first)
-    yield _guard(names[1], backend, "float64", second)
+    yield guard(names[0], backend, "float64", first)
+    yield guard(names[1], backend, "float64", second)

@@ -85,12 +85,11 @@ def _directional(function: _Pure, leaves: tuple[Tensor, ...], seed: int) -> floa
     loss = projection(function(*leaves), seed)
     if not loss.requires_grad:
         return abs(measured)
-    found = torch.autograd.grad(loss, leaves, allow_unused=True)
-    said = sum(
-        float((g.conj() * d).real.sum() if g.is_complex() else (g * d).sum())
-        for g, d in zip(found, along, strict=True)
-        if g is not None
-    )
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(loss, leaves, allow_unused=True)
+    said = 0.0
+    for g, d in zip(found, along, strict=True):
+        if g is not None:
+            said += float((g.conj() * d).sum().real if g.is_complex() else (g * d).sum())
     return abs(said - measured) / max(abs(measured), abs(said), 1.0)
 
 

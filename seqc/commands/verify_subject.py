@@ -164,7 +164,9 @@ def execute(
         outputs, final = _call(layer, x, state, mode)
     names = list(type(layer).OUTPUTS)
     made = {f"output {n}": y for n, y in zip(names, outputs, strict=True)}
-    left = {f"state {n}": s for n, s in zip(field_names(final), final, strict=True)}
+    left: dict[str, Tensor] = {
+        f"state {n}": s for n, s in zip(field_names(final), final, strict=True)
+    }
     leaves = {f"d {n}": v for n, v in zip(type(layer).INPUTS, x, strict=True)}
     leaves |= {
         f"d state {n}": f
@@ -175,7 +177,7 @@ def execute(
     arrived = gradients_of([*made.values(), *left.values()], leaves)
     return Run(
         {n: y.detach() for n, y in made.items()},
-        {n: s.detach() for n, s in left.items() if isinstance(s, Tensor)},
+        {n: s.detach() for n, s in left.items()},
         arrived,
     )
 
@@ -185,7 +187,9 @@ def gradients_of(values: Sequence[Any], leaves: Mapping[str, Tensor]) -> dict[st
     loss = projection(values)
     if not loss.requires_grad:
         return {}
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        loss, list(leaves.values()), allow_unused=True
+    )
     return {n: g.detach() for n, g in zip(leaves, found, strict=True) if g is not None}
 
 

@@ -9,10 +9,9 @@ from seqc.diagnostics import Label, Span
 from seqc.frontend import syntax as s
 from seqc.frontend.calls import evaluate
 from seqc.frontend.defs import Function
-from seqc.frontend.expressions import Budget, Builder, Call, Place, TooLarge
+from seqc.frontend.expressions import Budget, Builder, Place, TooLarge
 from seqc.frontend.problems import Problems, a_number
-from seqc.frontend.scope import Scope
-from seqc.frontend.trampoline import run
+from seqc.frontend.scope import Scope, Symbol
 from seqc.ir.algebra import Algebra
 
 
@@ -61,11 +60,18 @@ def build_algebra(
     for names, count, span in (
         (head.parts, width, head.span),
         (later + earlier, 2 * width, clauses["compose"].span),
-        (argument, 1, clauses["apply"].span),
     ):
         _check_names(names, count, span, problems)
+    if len(argument) != 1:
+        problems.error(
+            "E102",
+            "algebras of coupled states are not available yet",
+            clauses["apply"].span,
+            hint="apply to one state: `apply h -> …`",
+        )
+        return None
     builder = Builder(Scope(), functions, problems, budget, evaluate)
-    builder.place = Place(head.name.text, "algebra", None, head.span)
+    builder.place = Place(head.name.text, "constant", None, head.span)
     try:
         identity = _values(builder, clauses["identity"], (), width)
         compose = _values(builder, clauses["compose"], later + earlier, width)
@@ -122,33 +128,6 @@ def _values(
             clause.value.span,
             hint="one a part of the algebra",
         )
-    for part in parts:
-        _check_closed(builder, part, _texts(names))
-    found = []
-    for part in parts:
-        # The clause is evaluated as the body of a def whose parameters are its names.
-        symbols = {
-            n.text: builder.add("symbol", axes=(), attrs=(n.text,), span=n.span) for n in names
-        }
-        node = run(builder.number(part, Call(symbols, part.span, clause.kind)))
-        found.append(node if node is not None else 0)
-    return tuple(found)
-
-
-def _check_closed(builder: Builder, expr: s.Expr, names: tuple[str, ...]) -> None:
-    todo = [expr]
-    while todo:
-        term = todo.pop()
-        if isinstance(term, s.Name) and term.text not in (*names, "pi", "inf"):
-            hint = builder.problems.guess(term.text, names, "an algebra is closed")
-            builder.problems.error(
-                "E020", f"`{term.text}` is not a name of this clause", term.span, hint=hint
-            )
-        elif isinstance(term, s.Indexed):
-            builder.problems.error(
-                "E041", "an algebra knows no time", term.span, hint="write the bare name"
-            )
-        elif isinstance(term, s.Call) and isinstance(term.function, s.Name):
-            todo.extend(a.value for a in term.arguments)
-        else:
-            todo.extend(s.children(term))
+    builder.scope = Scope({n.text: Symbol(n.text, "part", n.span, ()) for n in names})
+    found = [builder.expression(part, builder.place) for part in parts]
+    return tuple(node if node is not None else 0 for node in found)

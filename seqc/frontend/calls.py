@@ -258,7 +258,9 @@ def _unknown(builder: Builder, function: s.Name, call: Call | None) -> None:
         hint = f"to multiply, write `{name} * (…)`; a time index is `{name}[t-1]`"
         message = f"`{name}` is not a function"
     else:
-        hint = builder.problems.guess(name, [*BUILTIN, *builder.functions], "define it: `def …`")
+        hint = builder.problems.guess(
+            name, [*sorted(BUILTIN), *builder.functions], "define it: `def …`"
+        )
         message = f"no function is called `{shorten(name)}`"
     builder.error("E024", message, function.span, call, hint=hint)
 

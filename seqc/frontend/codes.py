@@ -27,7 +27,6 @@ CODES: dict[str, str] = {
     "E024": "no function has this name",
     "E025": "a def calls itself",
     "E026": "a def reads a name that is not its parameter",
-    "E027": "a name is used as something that it is not",
     # time and axes
     "E040": "a sequence is used without its time index",
     "E041": "something constant in time has a time index",

@@ -120,7 +120,7 @@ def _check_body(function: Function, functions: dict[str, Function], problems: Pr
                         code, f"`{name_text}` is not available yet", term.span, hint=instead
                     )
                 elif name_text not in BUILTIN:
-                    hint = problems.guess(name_text, [*BUILTIN, *functions])
+                    hint = problems.guess(name_text, [*sorted(BUILTIN), *functions])
                     problems.error(
                         "E024",
                         f"no function is called `{name_text}`",

@@ -274,6 +274,8 @@ class Builder:
                 return self.add(symbol.kind, axes=(), attrs=(name,), span=span)
             if symbol.kind == "param":
                 return self.add("param", axes=symbol.axes, attrs=(name,), span=span)
+            if symbol.kind == "part":
+                return self.add("symbol", axes=(), attrs=(name,), span=span)
             if symbol.kind == "constant":
                 return self.built.get(name)
             if symbol.kind in SEQUENCES:

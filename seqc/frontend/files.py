@@ -11,7 +11,7 @@ from seqc.frontend.defs import Function, declare_functions
 from seqc.frontend.expressions import Budget
 from seqc.frontend.layers import build_layer, refuse_later
 from seqc.frontend.parse import parse
-from seqc.frontend.problems import Problems, point
+from seqc.frontend.problems import Problems, place, point
 from seqc.frontend.reserved import refusal
 from seqc.ir.algebra import Algebra
 from seqc.ir.recurrence import Recurrence
@@ -73,7 +73,7 @@ def read_spec(
                 hint="take it out",
             )
     problems.check()
-    return tuple(recurrences), tuple(problems.warnings)
+    return tuple(recurrences), tuple(sorted(problems.warnings, key=place))
 
 
 def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:

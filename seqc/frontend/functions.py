@@ -23,7 +23,7 @@ REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
 #: Learned maps and their keyword arguments.
 MAPS: dict[str, tuple[str, ...]] = {
     "linear": ("bias", "weight"),
-    "conv": ("causal", "depthwise", "bias", "weight"),
+    "conv": ("width", "causal", "depthwise", "bias", "weight"),
 }
 
 #: Functions that look along an axis or make a mask.

@@ -228,14 +228,19 @@ def _outputs(scope: Scope, head: s.Layer, problems: Problems) -> tuple[str, ...]
             elif symbol.kind in ("constant", "param", "hyper", "size"):
                 hint = f"give it a value at every step: `out[t] = {name}`"
             problems.error(
-                "E083", f"`{name}` is {KINDS[symbol.kind]}, no output", target.span, hint=hint
+                "E083",
+                f"`{name}` is {KINDS[symbol.kind]}, which can't be an output",
+                target.span,
+                hint=hint,
             )
         elif not (isinstance(target.index, s.Name) and target.index.text == "t"):
             problems.error(
                 "E040" if target.index is None else "E043",
                 f"an output is written `{name}[t]`",
                 target.span,
-                hint="to hand out an earlier value, give it an equation",
+                hint="write it with `[t]`"
+                if target.index is None
+                else f"to hand out an earlier value, give it an equation: `out[t] = {name}[t-1]`",
             )
         elif name in found:
             problems.error(

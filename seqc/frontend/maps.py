@@ -29,6 +29,9 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     options = _options(builder, expr, kind)
     width: int | str | None = 1
     if kind == "conv":
+        positional += [
+            a.value for a in expr.arguments if a.keyword is not None and a.keyword.text == "width"
+        ]
         if len(positional) != 2:
             builder.error(
                 "E060",
@@ -149,6 +152,8 @@ def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, boo
                 related=[Label(seen[name].span, "first here")],
             )
             sound = False
+        elif name == "width":
+            pass  # taken with the positional arguments
         elif name == "weight":
             weight = read_init(argument.value, builder.problems)
         else:

@@ -186,7 +186,7 @@ class Declarations:
                 "or `: 1` for one number a step",
             )
         symbol = self._declare(
-            kind, name, () if axes is None else resolve_axes(axes, self.scope, self.problems)
+            kind, name, None if axes is None else resolve_axes(axes, self.scope, self.problems)
         )
         if symbol is None or symbol.axes is None:
             return

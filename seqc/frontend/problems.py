@@ -65,7 +65,7 @@ class Problems:
         """Raise what was found, if anything was, in the order of the text."""
         if not self.errors:
             return
-        found = sorted(self.errors, key=_place)
+        found = sorted(self.errors, key=place)
         if self.hidden:
             last = Diagnostic(
                 "E099", f"{self.hidden} more errors are not shown", hint="mend these first"
@@ -74,7 +74,8 @@ class Problems:
         raise SeqcError(tuple(found))
 
 
-def _place(diagnostic: Diagnostic) -> tuple[int, int]:
+def place(diagnostic: Diagnostic) -> tuple[int, int]:
+    """Where a diagnostic stands in its file, for sorting."""
     span = diagnostic.span
     return (span.line, span.column) if span is not None else (1 << 60, 0)
 

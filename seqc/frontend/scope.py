@@ -19,6 +19,7 @@ KINDS = {
     "equation": "an equation",
     "constant": "constant in time",
     "later": "a space",
+    "part": "a name of the algebra",
 }
 #: The kinds that have a value at every step.
 SEQUENCES = frozenset({"input", "state", "equation"})

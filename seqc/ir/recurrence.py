@@ -159,6 +159,11 @@ class Recurrence:
                 return e.name
         return next((s.name for s in self.states if s.update == n), None)
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The dropout sites, in the order in which a call draws their masks."""
+        return tuple(dict.fromkeys(str(n.attrs[0]) for n in self.nodes if n.op == "keep"))
+
     def window_name(self, node: Node) -> str:
         """What the past of a convolution's argument is called in the layer's state."""
         prefix = self.maps[int(node.attrs[0])].prefix

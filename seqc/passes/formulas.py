@@ -71,7 +71,7 @@ class Formulas:
             return self.cut(f"{node.attrs[0]}({inner[0]}, {node.attrs[1]})"), 9
         if node.op in ("cumsum", "shift"):
             inner += [str(a) for a in node.attrs]
-        name = f"keep{node.attrs[0]}" if node.op == "keep" else node.op
+        name = f"keep<{node.attrs[0]}>" if node.op == "keep" else node.op
         return self.cut(f"{name}({', '.join(inner)})"), 9
 
     def cut(self, text: str) -> str:

@@ -178,7 +178,7 @@ def fuse(
         Constant(f"c{i}_{fusion.describe(n)}", fusion.nodes[n].axes)
         for i, n in enumerate(fusion.constants)
     )
-    masks = tuple(f"keep{fusion.nodes[n].attrs[0]}" for n in fusion.masks)
+    masks = tuple(f"keep_{fusion.nodes[n].attrs[0]}" for n in fusion.masks)
     kernel = Kernel(
         name=name,
         axes=axes,

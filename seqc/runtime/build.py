@@ -21,6 +21,7 @@ import hashlib
 import json
 import multiprocessing.util
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -46,6 +47,8 @@ DEFAULT_FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
+    # GCC takes some CPUs with full-width AVX-512 for ones without, and halves their vectors.
+    *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
 )
 
 _STORE_NAME = "store-v1"  # the layout on disk; a new layout gets a new name
@@ -232,6 +235,7 @@ def _build_anywhere(
 _FLAG_SUBSTITUTES: dict[str, tuple[tuple[str, ...], ...]] = {
     "-march=native": (("-mcpu=native",), ()),
     "-fopenmp": ((),),
+    "-mprefer-vector-width=512": ((),),
 }
 _refused_flags: dict[tuple[Compiler, str], tuple[str, ...]] = {}
 

@@ -9,7 +9,7 @@ tables are read like this, never the text of a spec.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -73,36 +73,42 @@ def _convert(tree: ast.expr) -> Expr:
 Binding = Mapping[str, int]
 
 
-def match(pattern: Expr, position: int, nodes: Sequence[Node], bound: Binding) -> Binding | None:
-    """The variables' nodes if the pattern fits the node (in either order where it commutes)."""
+def match(pattern: Expr, position: int, nodes: Sequence[Node], bound: Binding) -> Iterator[Binding]:
+    """The variables' nodes, each way in which the pattern fits the node."""
     if pattern.op == "?":
         known = bound.get(pattern.name)
         if known is None:
-            return {**bound, pattern.name: position}
-        return bound if known == position else None
+            yield {**bound, pattern.name: position}
+        elif known == position:
+            yield bound
+        return
     node = nodes[position]
     if node.op != pattern.op:
-        return None
+        return
     if pattern.op == "const":
-        return bound if float(node.attrs[0]) == pattern.value else None
-    return match_args(pattern, node.args, nodes, bound)
+        if float(node.attrs[0]) == pattern.value:
+            yield bound
+        return
+    yield from match_args(pattern, node.args, nodes, bound)
 
 
 def match_args(
     pattern: Expr, args: Sequence[int], nodes: Sequence[Node], bound: Binding
-) -> Binding | None:
-    """As :func:`match`, for a node of the pattern's operation that is not built yet."""
+) -> Iterator[Binding]:
+    """As :func:`match`, for a node of the pattern's operation that is not built yet.
+
+    An operation that commutes is tried in both orders.
+    """
     orders = [tuple(args)]
     if pattern.op in COMMUTATIVE:
         orders.append((args[1], args[0]))
     for order in orders:
-        found: Binding | None = bound
+        found = [bound]
         for sub, arg in zip(pattern.args, order, strict=True):
-            if found is not None:
-                found = match(sub, arg, nodes, found)
-        if found is not None:
-            return found
-    return None
+            found = [more for each in found for more in match(sub, arg, nodes, each)]
+            if not found:
+                break
+        yield from found
 
 
 def build(

@@ -130,7 +130,7 @@ def _reciprocal(x: Interval) -> Interval:
     lo = 0.0 if x.hi == INF else 1 / x.hi
     hi = INF if x.lo == 0 else FLOATS["div"](1.0, x.lo)
     exact_lo = lo == 0 or (math.isfinite(lo) and Fraction(lo) * Fraction(x.hi) == 1)
-    exact_hi = math.isinf(hi) or Fraction(hi) * Fraction(x.lo) == 1
+    exact_hi = math.isinf(hi) or hi == 0 or Fraction(hi) * Fraction(x.lo) == 1
     if not exact_lo:
         lo = max(math.nextafter(lo, -INF), 0.0)
     if not exact_hi:

@@ -16,7 +16,7 @@ from seqc.ir.ops import COMMUTATIVE, CONDITIONS, POINTWISE
 from seqc.symbolic.base import RangeBuilder
 from seqc.symbolic.evaluate import FLOATS
 from seqc.symbolic.logarithms import complement_rule, log_rule
-from seqc.symbolic.patterns import build, match_args
+from seqc.symbolic.patterns import Binding, build, match_args
 from seqc.symbolic.quotients import share_rule
 from seqc.symbolic.rules import rules_of
 
@@ -79,9 +79,9 @@ class StableBuilder(RangeBuilder):
         if folded is not None or self._depth > _DEPTH:
             return folded
         for rule in rules_of(name):
-            bound = match_args(rule.pattern, args, self.nodes, {})
-            if bound is not None and self._allowed(rule.condition, bound):
-                return build(rule.result, bound, self.op, self.const)
+            for bound in match_args(rule.pattern, args, self.nodes, {}):
+                if self._allowed(rule.condition, bound):
+                    return build(rule.result, bound, self.op, self.const)
         structured = _STRUCTURED.get(name)
         return None if structured is None else structured(self, *args)
 
@@ -105,10 +105,9 @@ class StableBuilder(RangeBuilder):
         values = [self.value(a) for a in node.args]
         return None if any(v is None for v in values) else bool(FLOATS[node.op](*values))
 
-    def _allowed(self, condition: str, bound: object) -> bool:
+    def _allowed(self, condition: str, bound: Binding) -> bool:
         if not condition:
             return True
-        assert isinstance(bound, dict)
         name, variable = condition.rstrip(")").split("(")
         checks: dict[str, Callable[[int], bool]] = {
             "positive": self.positive,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import seqc
 from seqc import diagnostics, zoo
@@ -38,3 +40,12 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> fakes.Compiler:
     monkeypatch.setattr(diagnostics, "render", render)
     monkeypatch.chdir(tmp_path)
     return fake
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread: on a busy machine two of them take tens of times longer for a step."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -13,8 +13,16 @@ from seqc import cli
 from seqc.commands import demo_text
 from seqc.commands.demo_model import CharacterModel, Mixer
 from seqc.commands.demo_progress import Progress
-from seqc.commands.demo_train import Recipe, Trainer, bits_per_character, sample
+from seqc.commands.demo_train import (
+    Recipe,
+    Trainer,
+    bits_per_character,
+    sample,
+    settle_threads,
+)
 from tests.cli import fakes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(layer_class: type[torch.nn.Module], seed: int = 0) -> CharacterModel:
@@ -25,9 +33,9 @@ def model(layer_class: type[torch.nn.Module], seed: int = 0) -> CharacterModel:
 
 def test_no_paragraph_of_the_corpus_comes_twice() -> None:
     corpus = demo_text.load_corpus()
-    training = {" ".join(p.split()) for p in corpus.train.split("\n\n")}
-    held_out = {" ".join(p.split()) for p in corpus.held_out.split("\n\n")[1:]}
-    assert not training & held_out
+    lines = (corpus.train + corpus.held_out).splitlines()
+    assert len(lines) == len(set(lines))
+    assert "  " not in corpus.train
     assert len(corpus.train) > 200_000
     assert 0.09 < len(corpus.held_out) / len(corpus.train + corpus.held_out) < 0.11
     assert 4 < corpus.unigram_bits < 5
@@ -64,6 +72,14 @@ def test_training_is_the_same_each_time_and_learns() -> None:
 def test_a_text_read_in_chunks_costs_what_it_costs_whole() -> None:
     net, text = model(fakes.FakeLayer), torch.arange(100) % 7
     assert bits_per_character(net, text, 9) == pytest.approx(bits_per_character(net, text, 99))
+
+
+def test_choosing_threads_trains_nothing() -> None:
+    net = model(fakes.FakeLayer)
+    before = [p.clone() for p in net.parameters()]
+    count = settle_threads(net, torch.arange(100) % 7, Recipe(batch=2, time=4))
+    assert count == torch.get_num_threads() >= 1
+    assert all(torch.equal(p, q) for p, q in zip(before, net.parameters(), strict=True))
 
 
 def test_samples_follow_the_seed() -> None:

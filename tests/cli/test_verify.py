@@ -11,6 +11,8 @@ from seqc.commands.common import CommandError
 from seqc.commands.verify import VerifyReport, states_gradient, verify
 from tests.cli.fakes import FakeLayer, FakeMemory
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def broken(fault: str, **options: Any) -> VerifyReport:
     """The report of a layer whose kernel has that fault."""

@@ -134,7 +134,7 @@ IN_A_LAYER = [
     ("E006", "h[t] = h[t-1] «**» 2"),
     ("E006", "h[t] = 2 «h»[t-1]"),
     ("E006", "«output»[t] = 3"),
-    ("E006", "v[t]: «c» a = 3"),
+    ("E006", "v[t]: «c» a = 3\nh[t] = h[t-1] * v[t]"),
     ("E007", "h[t] = h[t-1] «@» w"),
     ("E007", "h[t] = h[t-1] «−» w"),
     # promised
@@ -192,6 +192,7 @@ ALGEBRAS = [
     ("E081", "«identity 0»"),
     ("E102", "«algebra m(a >= 0)»\nidentity 0\ncompose a2 after a1 = a2 + a1\napply h -> h + a"),
     ("E024", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «foo»(a1)\napply h -> h + a"),
+    ("E102", "algebra m(a)\nidentity 0\ncompose b after c = b + c\n«apply (h, g) -> h + a»"),
     ("E064", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «linear(a1)»\napply h -> h + a"),
 ]
 
@@ -297,7 +298,7 @@ def test_hints(line: str, hint: str) -> None:
     ],
 )
 def test_warnings(code: str, lines: str) -> None:
-    text, place = marked(HEAD.replace(", b", ", b").replace("p = 0.1", "p = 0.1") + lines + TAIL)
+    text, place = marked(HEAD + lines + TAIL)
     layers, warnings = parse_spec(Source(text))
     assert len(layers) == 1
     warnings = tuple(w for w in warnings if "`b`" not in w.message)

@@ -311,6 +311,12 @@ def test_conv_options() -> None:
     found, _ = node_of("y[t]: a = conv(tanh(x[t]), 3, causal = false, depthwise = true)")
     m = found.maps[0]
     assert (m.kind, m.width, m.causal, m.depthwise) == ("conv", 3, False, True)
+    found, _ = node_of("y[t]: a = conv(x[t], width = k)")
+    assert found.maps[0].width == "k"
+
+
+def test_a_size_is_a_number_where_no_axis_is_wanted() -> None:
+    assert node_of("y[t] = clamp(x[t], 0, k)")[1].startswith("min(size(k), ")
 
 
 def test_a_depthwise_conv_may_go_to_an_alias_of_its_axis() -> None:

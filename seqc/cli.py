@@ -10,8 +10,9 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import seqc
 from seqc import diagnostics
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _run(arguments)
         # Here and not at exit: a reader that is gone shows only when the buffer is flushed.
         sys.stdout.flush()
         return code
@@ -114,6 +117,19 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_arguments(room)
     return parser
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # The text alone: which line of seqc it was raised from tells a person nothing.
+    word = "\x1b[1;33mwarning:\x1b[0m" if wants_color(sys.stderr) else "warning:"
+    print(f"{word} {message}", file=sys.stderr)
 
 
 def _silence_stdout() -> None:

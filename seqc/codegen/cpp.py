@@ -22,8 +22,16 @@ RESERVED = frozenset(
     continue goto new delete this true false nullptr operator private public protected virtual
     friend typedef typename sizeof volatile register extern export explicit mutable asm try catch
     throw and or not xor bitand bitor compl constexpr decltype noexcept static_assert thread_local
-    product local carry last start""".split()
+    product local carry last start b row first flat plain at e from job task cut tables span edge
+    edges cells place march finish rest piece products locals base batch time s p outer inner
+    tasks blocks chunks steps extra fetch fetch_for_write strided Strided Tables Cut i64 kBlock
+    kPiece kAhead kAheadBack kFlush kSave""".split()
 )
+#: The template derives further names from a spec's by these endings.
+SUFFIXES = (
+    "_t", "_b", "_start", "_fresh", "_last", "_edges", "_total", "_totals", "_first", "_saved",
+    "_before", "_out",
+)  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
     "eq": "==", "ne": "!=",
@@ -172,24 +180,30 @@ class _Printer:
     def __init__(self, kernel: Kernel, adjoint: Adjoint) -> None:
         self.kernel, self.adjoint = kernel, adjoint
         namer = Namer(RESERVED)
+
+        def own(name: str) -> str:
+            """A name for something of the spec's, out of the way of derived names."""
+            derived = name.endswith(SUFFIXES) or name.startswith(("at_", "d_", "sum_d_", "adjoint_"))
+            return namer.fresh(f"{name}_" if derived else name)
+
         inner = kernel.axes[-1] if kernel.axes else None
 
         def wide(axes: tuple[str, ...]) -> bool:
             return inner is not None and inner in axes
 
         self.streams = [
-            Pointer(namer.fresh(s.name), "Storage", True, wide(s.axes), True) for s in kernel.streams
+            Pointer(own(s.name), "Storage", True, wide(s.axes), True) for s in kernel.streams
         ]
         self.constants = [
-            Pointer(namer.fresh(c.name), "State", False, wide(c.axes), True) for c in kernel.constants
+            Pointer(own(c.name), "State", False, wide(c.axes), True) for c in kernel.constants
         ]
         mask_axes = {int(n.attrs[0]): n.axes for n in kernel.body if n.op == "keep"}
         self.masks = [
-            Pointer(namer.fresh(m), "std::uint8_t", True, wide(mask_axes[i]), True)
+            Pointer(own(m), "std::uint8_t", True, wide(mask_axes[i]), True)
             for i, m in enumerate(kernel.masks)
         ]
-        self.scalars = [namer.fresh(s) for s in kernel.scalars]
-        self.carries = [namer.fresh(c.name) for c in kernel.carries]
+        self.scalars = [own(s) for s in kernel.scalars]
+        self.carries = [own(c.name) for c in kernel.carries]
         self.outputs = [
             Pointer(namer.fresh(f"{o.name}_out"), "Storage", True, True, False, False)
             for o in kernel.outputs

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from seqc.codegen.names import Namer
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
-from seqc.ir.graph import Node, reachable
+from seqc.ir.graph import Node
 from seqc.ir.plan import History, Plan
 from seqc.ir.recurrence import LearnedMap
 
@@ -42,13 +42,15 @@ class Equations:
 
     def prepare(self, roots: Iterable[int]) -> None:
         """Count uses below the roots, so that shared values get variables."""
-        self.printer.count_uses(roots, lambda n: self.nodes[n].args)
+        self.printer.count_uses(roots, self.arguments)
 
     def value(self, root: int) -> Text:
         """The text of a node, having printed what it needs."""
-        for n in sorted(reachable(self.nodes, [root])):
-            self.printer.value(n)
-        return self.printer.values[root]
+        return self.printer.visit(root, self.arguments)
+
+    def arguments(self, n: int) -> tuple[int, ...]:
+        """What a node is computed from."""
+        return self.nodes[n].args
 
     def whole(self, root: int, axes: tuple[str, ...]) -> str:
         """A value's text with a dimension for each of the axes."""
@@ -228,25 +230,14 @@ class SequenceEquations(Equations):
     def leaf(self, n: int, node: Node) -> Text | None:
         return self.known.get(n) or super().leaf(n, node)
 
+    def arguments(self, n: int) -> tuple[int, ...]:
+        return () if n in self.known or self.nodes[n].op == "map" else self.nodes[n].args
+
     def value(self, root: int) -> Text:
-        found = self.known.get(root) or self.printer.values.get(root)
-        if found is not None:
-            return found
-        order: list[int] = []
-        stack = [(root, False)]
-        seen: set[int] = set()
-        while stack:
-            n, ready = stack.pop()
-            if ready:
-                order.append(n)
-            elif n not in seen:
-                seen.add(n)
-                stack.append((n, True))
-                if n not in self.known and self.nodes[n].op != "map":
-                    stack.extend((a, False) for a in reversed(self.nodes[n].args))
-        for n in order:
-            self.printer.value(n)
-        return self.printer.values[root]
+        # What a stage has computed since counts for more than what was printed before.
+        if root in self.known:
+            self.printer.values[root] = self.known[root]
+        return super().value(root)
 
     def read(self, n: int, node: Node) -> Text:
         name, lag = str(node.attrs[0]), node.attrs[1]

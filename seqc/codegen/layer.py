@@ -243,7 +243,7 @@ class ParallelLines:
             "like = inputs[0]",
             "wide = state_dtype(like.dtype)",
             "batch, steps = like.shape[:2]",
-            *input_lines(self.plan, e.inputs, cast=False),
+            *input_lines(self.plan, e.inputs, cast=True),
             *self.out,
             results,
         ]
@@ -271,6 +271,8 @@ class ParallelLines:
         ]  # fmt: skip
         weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
         bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
+        # Halves are widened at the edges of a layer, so that its result is rounded once.
+        weight, bias = f"{weight}.to(wide)", f"{bias}.to(wide)"
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)

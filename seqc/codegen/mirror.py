@@ -67,7 +67,8 @@ class _Mirror:
             if n in self.printer.values:
                 stack.pop()
                 continue
-            waiting = [a for a in self.needs(n) if a not in self.printer.values]
+            before = self.printer.needs(n, self.needs(n))
+            waiting = [a for a in before if a not in self.printer.values]
             if waiting:
                 stack.extend(reversed(waiting))
                 continue

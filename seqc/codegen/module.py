@@ -35,7 +35,17 @@ from torch import Tensor
 
 from seqc.runtime.kernels import FusedKernel, KernelSpec, state_dtype
 from seqc.runtime.layer import Field, Layer, begin, keep_mask, linear, spread_axes, spread_to
-from seqc.runtime.pointwise import logaddexp, maximum, minimum, numeric, pick, shift, softplus
+from seqc.runtime.pointwise import (
+    guard,
+    logaddexp,
+    maximum,
+    minimum,
+    numeric,
+    pick,
+    shift,
+    sigmoid,
+    softplus,
+)
 from seqc.runtime.sequence import (
     affine_scan,
     centred_windows,

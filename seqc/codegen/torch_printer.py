@@ -21,7 +21,7 @@ _INFIX = {
 _CALLS = {
     "exp": "torch.exp", "expm1": "torch.expm1", "log": "torch.log", "log1p": "torch.log1p",
     "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "floor": "torch.floor",
-    "tanh": "torch.tanh", "sigmoid": "torch.sigmoid", "normcdf": "torch.special.ndtr",
+    "tanh": "torch.tanh", "sigmoid": "sigmoid", "normcdf": "torch.special.ndtr",
     "sin": "torch.sin", "cos": "torch.cos", "softplus": "softplus", "logaddexp": "logaddexp",
     "min": "minimum", "max": "maximum", "pow": "torch.pow",
 }  # fmt: skip
@@ -29,7 +29,7 @@ _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
 RESERVED = frozenset(
     "self torch Tensor F state inputs keep wide dtype extents resets scalars batch steps math "
-    "softplus logaddexp minimum maximum pick linear lagged windows remember push convolve cls "
+    "softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember push convolve cls "
     "affine_scan state_dtype NamedTuple like fresh shift arange numeric".split()
 )
 
@@ -75,6 +75,56 @@ def wrap(value: Text, binds: int) -> str:
     return value.code if value.binds >= binds else f"({value.code})"
 
 
+@dataclass(frozen=True)
+class Guard:
+    """A value belongs to one branch of a ``where`` alone: the side that its condition takes."""
+
+    condition: int
+    side: bool
+
+
+#: Operations whose derivative can be infinite where their value is not used.
+_STEEP = frozenset({"exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "div", "pow"})
+
+
+def find_guards(
+    graph: Graph, roots: Iterable[int], arguments: Callable[[int], Iterable[int]]
+) -> dict[int, tuple[Guard, ...]]:
+    """For each node that only branches of ``where`` use, those branches, outermost first.
+
+    A node used from several places belongs to what they have in common.
+    """
+    roots = set(roots)
+    users: dict[int, list[int]] = {}
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        n = stack.pop()
+        if n not in seen:
+            seen.add(n)
+            for a in arguments(n):
+                users.setdefault(a, []).append(n)
+                stack.append(a)
+    found: dict[int, tuple[Guard, ...]] = {}
+    for n in sorted(seen, reverse=True):
+        if n in roots or not graph[n].args:
+            continue
+        chains = []
+        for u in users.get(n, ()):
+            outer = found.get(u, ())
+            if graph[u].op == "where" and graph[u].args.count(n) == 1 and graph[u].args[0] != n:
+                outer = (*outer, Guard(graph[u].args[0], graph[u].args[1] == n))
+            chains.append(outer)
+        common = chains[0] if chains else ()
+        for c in chains[1:]:
+            common = tuple(g for g in common if g in c)
+        if common:
+            found[n] = common
+    # Only branches with something steep in them need guarding.
+    steep = {g for n, gs in found.items() if graph[n].op in _STEEP for g in gs}
+    return {n: kept for n, gs in found.items() if (kept := tuple(g for g in gs if g in steep))}
+
+
 class TorchPrinter:
     """Prints nodes of a graph as statements.
 
@@ -97,6 +147,7 @@ class TorchPrinter:
         self.values: dict[int, Text] = {}
         self.uses: dict[int, int] = {}
         self._line_said: int | None = None
+        self.guards: dict[int, tuple[Guard, ...]] = {}
 
     def count_uses(self, roots: Iterable[int], arguments: Callable[[int], Iterable[int]]) -> None:
         """Learn how often each node is used below the roots, to know which need a variable."""
@@ -104,6 +155,7 @@ class TorchPrinter:
         stack = list(roots)
         for r in stack:
             self.uses[r] = self.uses.get(r, 0) + 1
+        self.guards |= find_guards(self.graph, stack, arguments)
         while stack:
             n = stack.pop()
             if n in seen:
@@ -112,6 +164,26 @@ class TorchPrinter:
             for a in arguments(n):
                 self.uses[a] = self.uses.get(a, 0) + 1
                 stack.append(a)
+
+    def needs(self, n: int, arguments: Iterable[int]) -> list[int]:
+        """What must be printed before a node: its arguments, and the conditions that guard it."""
+        return [*arguments, *(g.condition for g in self.guards.get(n, ()))]
+
+    def visit(self, root: int, arguments: Callable[[int], Iterable[int]]) -> Text:
+        """Print a node, everything that it needs first."""
+        stack = [root]
+        while stack:
+            n = stack[-1]
+            if n in self.values:
+                stack.pop()
+                continue
+            waiting = [a for a in self.needs(n, arguments(n)) if a not in self.values]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            self.value(n)
+            stack.pop()
+        return self.values[root]
 
     def say(self, span: Span | None) -> None:
         """A comment with the spec's line that the next statements come from."""
@@ -135,7 +207,7 @@ class TorchPrinter:
         text = self.leaf(n, node)
         fresh = text is None
         if text is None:
-            text = self.pointwise(node)
+            text = self.pointwise(n, node)
         named = n in self.names and not text.number
         if fresh and (named or self.uses.get(n, 0) > 1 or len(text.code) > 70) and not text.number:
             self.say(node.span)
@@ -143,9 +215,22 @@ class TorchPrinter:
         self.values[n] = text
         return text
 
-    def pointwise(self, node: Node) -> Text:
+    def argument(self, n: int, a: int) -> Text:
+        """An argument as its user sees it: guarded where the user is a branch of a ``where``."""
+        value = self.values[a]
+        for guard in self.guards.get(n, ()):
+            if guard in self.guards.get(a, ()) or value.number:
+                continue
+            condition = self.values[guard.condition]
+            if set(condition.axes) <= set(value.axes):
+                seen = align(condition, value.axes)
+                code = f"guard({seen.code}, {value.code}, {guard.side})"
+                value = Text(code, _ATOM, value.axes, False, value.lead)
+        return value
+
+    def pointwise(self, n: int, node: Node) -> Text:
         """One pointwise operation on printed arguments."""
-        raw = [self.values[a] for a in node.args]
+        raw = [self.argument(n, a) for a in node.args]
         args = [align(a, node.axes) for a in raw]
         number = all(a.number for a in args)
         lead = any(a.lead and not a.number for a in args)

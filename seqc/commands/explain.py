@@ -81,7 +81,7 @@ def explain_stratum(s: StratumReport) -> list[str]:
     coefficient = "" if s.coefficient_range is None else f", in {s.coefficient_range}"
     facts = [
         ("algebra", f"{s.algebra}, {_verdict(s.verdict)}"),
-        ("because", s.reason),
+        ("because", s.reason if s.reason != s.verdict.reason else ""),
         ("method", s.method),
         ("jacobian", s.jacobian),
         ("coefficient", f"{s.coefficient}{coefficient}" if s.coefficient else coefficient[2:]),

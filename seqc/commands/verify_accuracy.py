@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from seqc.commands.verify_judging import BOUNDS, FLOAT64, NAMES, fallen, judge
+from seqc.commands.verify_judging import (
+    CEILING,
+    FLOAT64,
+    FLOOR,
+    GRADIENT_FLOOR,
+    NAMES,
+    fallen,
+    judge,
+)
 from seqc.commands.verify_report import Check
 from seqc.commands.verify_subject import Feed, Run, Subject, discrepancy, execute, widen
 
@@ -25,7 +33,7 @@ def accuracy(
     A case is a subject, a batch and a number of steps.
     """
     parts = ("outputs", "states", "gradients")
-    worst = dict.fromkeys(parts, (0.0, BOUNDS[dtype][0], ""))
+    worst = {part: (0.0, _floor(dtype, part), "") for part in parts}
     hopeless = set()
     try:
         for number, (subject, batch, time) in enumerate(cases):
@@ -35,7 +43,7 @@ def accuracy(
             got = execute(subject.layer(backend, dtype), feed)
             for part in parts:
                 bound = _bound(dtype, part, truth, plain)
-                if bound > BOUNDS[dtype][1]:
+                if bound > CEILING[dtype]:
                     hopeless.add(part)
                     continue
                 error, where = discrepancy(getattr(got, part), getattr(truth, part))
@@ -65,8 +73,12 @@ def _oracle(
     return feed, truth, execute(subject.layer("reference", dtype), feed)
 
 
+def _floor(dtype: torch.dtype, part: str) -> float:
+    return (GRADIENT_FLOOR if part == "gradients" else FLOOR)[dtype]
+
+
 def _bound(dtype: torch.dtype, part: str, truth: Run, plain: Run | None) -> float:
-    floor = BOUNDS[dtype][0]
+    floor = _floor(dtype, part)
     if plain is None:
         return floor
     return max(floor, 3 * discrepancy(getattr(plain, part), getattr(truth, part))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from seqc.commands.common import CommandError, did_you_mean, table, write_text
 
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
     names = sorted(zoo.names(), key=str.lower)
     if options.name is None:
-        print(table(("layer", "what it is"), [(n, citation(zoo.source(n))) for n in names]))
+        print(table(("layer", "what it is"), [(n, citation(zoo.source(n), n)) for n in names]))
         return 0
     if options.name not in names:
         hint = did_you_mean(options.name, names) or "seqc zoo lists them"
@@ -34,9 +35,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def citation(source: str) -> str:
-    """The first line of the comment that a spec opens with: what it is and where it is from."""
-    for line in source.splitlines():
-        if text := line.strip():
-            return text.lstrip("# ") if text.startswith("#") else ""
-    return ""
+def citation(source: str, name: str) -> str:
+    """Where a layer is from: the first line of its file, and which variant it is where it is one.
+
+    A file with several layers says above each what it is.
+    """
+    lines = source.splitlines()
+    head = lines[0].lstrip("# ").strip() if lines and lines[0].startswith("#") else ""
+    layers = [i for i, line in enumerate(lines) if re.match(r"layer\s", line)]
+    if len(layers) < 2:
+        return head
+    place = next(i for i in layers if lines[i].split()[1] == name)
+    above: list[str] = []
+    while place > 0 and lines[place - 1].startswith("#"):
+        place -= 1
+        above.append(lines[place].lstrip("# ").strip())
+    return f"{head}; {above[-1]}" if above and above[-1] != head else head

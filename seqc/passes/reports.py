@@ -41,7 +41,7 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
         return "" if n is None else text.expanded(n)
 
     laws = tuple(
-        LawReport(law.name, law.verdict)
+        LawReport(law.law, law.verdict)
         for a in library_algebras()
         if a.name == s.algebra
         for law in prove(a)

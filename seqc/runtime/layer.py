@@ -324,6 +324,11 @@ class Layer(nn.Module):
                 raise ValueError(
                     f"{kind}: {name} is on {x.device}, but {names[0]} is on {first.device}"
                 )
+            if x.dtype != first.dtype:
+                raise TypeError(
+                    f"{kind}: {name} is {x.dtype}, but {names[0]} is {first.dtype}; "
+                    "convert one of them with .to(…)"
+                )
         for label, p in self.named_parameters():
             if p.device != first.device:
                 raise ValueError(

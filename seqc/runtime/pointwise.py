@@ -3,9 +3,51 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class _Sigmoid(torch.autograd.Function):
+    """A sigmoid whose derivative, s(x) s(-x), keeps its digits where s(x) is nearly 1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * sigmoid(x) * sigmoid(-x)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return tangent * sigmoid(x) * sigmoid(-x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)); torch's own derivative, s (1 - s), has no digits left at large x."""
+    result: Tensor = _Sigmoid.apply(x)
+    return result
+
+
+def guard(condition: Tensor, value: Tensor, side: bool) -> Tensor:
+    """The value; its gradient only where the condition is ``side``.
+
+    What a branch of a ``where`` reads goes through this, so that an infinite
+    derivative of the branch not taken meets a zero and makes no NaN.
+    """
+    stopped = value.detach()
+    return torch.where(condition, value, stopped) if side else torch.where(condition, stopped, value)
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -62,7 +104,7 @@ def numeric(name: str, *args: float) -> float:
     x = torch.tensor(args, dtype=torch.float64).unbind()
     table = {
         "softplus": softplus, "logaddexp": logaddexp, "min": minimum, "max": maximum,
-        "normcdf": torch.special.ndtr,
+        "normcdf": torch.special.ndtr, "sigmoid": torch.sigmoid,
     }  # fmt: skip
     function = table.get(name) or getattr(torch, name)
     return float(function(*x))

@@ -19,8 +19,10 @@ from seqc.ir.verdict import Interval
 from seqc.symbolic.ranges import ALL, TRANSFER, TRUTH, hull, intersect, sum_of
 
 #: How large a branch may be, and how many conditions deep, to be analysed under its condition.
-_BRANCH_NODES = 256
-_BRANCH_DEPTH = 3
+_BRANCH_NODES = 64
+_BRANCH_DEPTH = 2
+#: How many nodes may be looked at again for one node, in all its branches.
+_FUEL = 256
 
 _NEGATION = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "eq"}
 
@@ -31,10 +33,12 @@ class Ranges:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = nodes
         self._known: list[Interval] = []
+        self._fuel = 0
 
     def __getitem__(self, position: int) -> Interval:
         while len(self._known) <= position:
             i = len(self._known)
+            self._fuel = _FUEL
             self._known.append(self._compute(i, {}, 0))
         return self._known[position]
 
@@ -43,6 +47,7 @@ class Ranges:
         facts = self._facts(condition, holds, {})
         if facts is None:
             return None
+        self._fuel = _FUEL
         return self._under(position, facts, 0) if facts else self[position]
 
     def _value(self, position: int, local: Mapping[int, Interval]) -> Interval:
@@ -108,7 +113,8 @@ class Ranges:
             if n in region or n in facts:
                 continue
             region.add(n)
-            if len(region) > _BRANCH_NODES:
+            self._fuel -= 1
+            if len(region) > _BRANCH_NODES or self._fuel < 0:
                 return self._value(root, facts)
             stack.extend(self._nodes[n].args)
         known = dict(facts)

@@ -32,14 +32,12 @@ def equal(left: Any, right: Any) -> bool | None:
             if terms[0] is not None and terms[0] == terms[1]:
                 return True
     left, right = in_exponentials(left), in_exponentials(right)
-    if (left - right).has(sp.log):
-        if sp.expand(sp.exp(left) - sp.exp(right)) == 0:
-            return True
-    elif (left - right).has(sp.exp):
-        numerator, _ = sp.fraction(sp.together(left - right))
-        if sp.expand(numerator) == 0:
-            return True
-    return None
+    difference = sp.expand(left - right)
+    if difference.has(sp.log):
+        difference = sp.expand(sp.exp(left) - sp.exp(right))
+    elif difference.has(sp.exp):
+        difference = sp.expand(sp.fraction(sp.together(difference))[0])
+    return True if difference == 0 else None
 
 
 def _terms(expression: Any, kind: Any) -> frozenset[Any] | None:

@@ -256,7 +256,7 @@ def _power_end(x: float, x_open: bool, n: int) -> tuple[float, bool, bool]:
 
 def _pow(x: Interval, y: Interval) -> Interval:
     n = y.lo
-    if y.lo == y.hi and n == math.floor(n) and 0 < abs(n) <= 64:
+    if y.lo == y.hi and 0 < abs(n) <= 64 and n == math.floor(n):
         base, size = (_abs(x) if n % 2 == 0 else x), int(abs(n))
         power = _ends(
             [

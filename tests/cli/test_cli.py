@@ -6,10 +6,12 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
+import seqc
 from seqc import cli
 from seqc.commands import COMMANDS, check, common
 from seqc.diagnostics import Diagnostic, SeqcError, Severity
@@ -127,6 +129,18 @@ def test_a_closed_pipe_is_no_error() -> None:
     done = launch(code=code)
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+def test_a_warning_is_shown_without_its_place(
+    compiler: fakes.Compiler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(where: object) -> object:
+        warnings.warn("h runs step by step", UserWarning, stacklevel=1)
+        return fakes.report()
+
+    monkeypatch.setattr(seqc, "check", warn)
+    assert cli.main(["check", "FakeGRU"]) == 0
+    assert capsys.readouterr().err == "warning: h runs step by step\n"
 
 
 def test_colour_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from seqc import cli
+from seqc.commands import zoo
 from seqc.diagnostics import Diagnostic, SeqcError
 from tests.cli import fakes
 
@@ -100,6 +101,14 @@ def test_zoo_lists_citations(compiler: fakes.Compiler, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[-1].split("  ") == [
         "FakeGRU", "Fake GRU (Nobody et al., 2024)",
     ]  # fmt: skip
+
+
+def test_a_variant_says_which_it_is() -> None:
+    text = "# GRUs (Nobody, 2024)\n\n# With a gate.\nlayer A\n\n# Without,\n# as ever.\nlayer B\n"
+    assert zoo.citation(text, "A") == "GRUs (Nobody, 2024); With a gate."
+    assert zoo.citation(text, "B") == "GRUs (Nobody, 2024); Without,"
+    assert zoo.citation(fakes.SPEC, "FakeGRU") == "Fake GRU (Nobody et al., 2024)"
+    assert zoo.citation("layer A\n", "A") == ""
 
 
 def test_zoo_prints_a_source(compiler: fakes.Compiler, capsys: pytest.CaptureFixture[str]) -> None:

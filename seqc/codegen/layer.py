@@ -282,7 +282,7 @@ class ParallelLines:
         else:
             parts = [e.flat(s) for s in stage.sources]
             source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
-            self.out.append(f"{name} = F.linear({source}, {weight}, {bias})")
+            self.out.append(f"{name} = project({source}, {weight}, {bias})")
         self.packs[stage.name] = name
         offset = ""
         for m, node in zip(maps, stage.nodes, strict=True):

@@ -30,11 +30,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqc.runtime.kernels import FusedKernel, KernelSpec, state_dtype
 from seqc.runtime.layer import Field, Layer, begin, keep_mask, linear, spread_axes, spread_to
+from seqc.runtime.maps import project
 from seqc.runtime.pointwise import (
     guard,
     logaddexp,

@@ -28,7 +28,7 @@ _CALLS = {
 _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
 RESERVED = frozenset(
-    "self torch Tensor F state inputs keep wide dtype extents resets scalars batch steps math "
+    "self torch Tensor project state inputs keep wide dtype extents resets scalars batch steps math "
     "softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember push convolve cls "
     "affine_scan state_dtype NamedTuple like fresh shift arange numeric".split()
 )

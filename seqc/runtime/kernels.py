@@ -141,7 +141,13 @@ class FusedKernel:
         """Outputs (B, T, *axes) and final carries (B, *axes)."""
         full = self.arguments(*args)
         n, m = self.spec.outputs, self.spec.carries
-        if not torch.compiler.is_compiling() and transforming():
+        if torch.compiler.is_compiling():
+            if torch.autograd.forward_ad._current_level >= 0:
+                raise RuntimeError(
+                    "forward-mode differentiation of a fused kernel inside torch.compile is not "
+                    "supported; call torch.func.jvp outside the compiled function"
+                )
+        elif transforming():
             result = self.mirror(*full[:-1])
             return tuple(result[:n]), tuple(result[n:])
         for listen in self.listeners:
@@ -235,8 +241,11 @@ def _mirror_gradients(
     kernel: FusedKernel, saved: Sequence[Any], rest: Sequence[Any], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """Gradients that can themselves be differentiated: through the kernel's mirror."""
-    outputs = kernel.mirror(*saved, *rest)
+    # Through aliases: one saved tensor may be computed from another, and the gradient with
+    # respect to each is meant with the others held.
     wanted = [i for i, t in enumerate(saved) if t is not None and t.requires_grad]
+    saved = [t.view_as(t) if i in wanted else t for i, t in enumerate(saved)]
+    outputs = kernel.mirror(*saved, *rest)
     pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
     found: list[Tensor | None] = [None] * (len(saved) - 1)
     if pairs:

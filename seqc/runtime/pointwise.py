@@ -36,6 +36,8 @@ class _Sigmoid(torch.autograd.Function):
 
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)); torch's own derivative, s (1 - s), has no digits left at large x."""
+    if torch.compiler.is_compiling():  # which does not take a Function with a tangent of its own
+        return torch.sigmoid(x)
     result: Tensor = _Sigmoid.apply(x)
     return result
 

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from seqc.runtime.maps import project
+
 
 def unaffected(resets: Tensor, lag: int, steps: int) -> Tensor:
     """(B, T): whether step t can see step t - lag, no reset lying in (t - lag, t]."""
@@ -136,7 +138,7 @@ def convolve(
         out = out if bias is None else out + bias
     else:
         flat = weight.transpose(1, 2).flatten(1)
-        out = torch.nn.functional.linear(window.flatten(-2), flat, bias)
+        out = project(window.flatten(-2), flat, bias)
     return out if dtype is None else out.to(dtype)
 
 

@@ -1,0 +1,76 @@
+"""Learned maps of whole sequences: one matrix product, fast and accurate on the CPU.
+
+A product of (B T, in) with (in, out) is a 1x1 convolution of a channels-last
+image.  In float32 torch hands that to oneDNN, which on some CPUs runs at twice
+the speed of its BLAS, and whose weight gradient is summed in blocks: over
+327,680 rows the BLAS is off by 1e-5, the convolution by 6e-7.  The bias's
+gradient is the other way round, so it is a plain sum here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seqc.runtime.kernels import transforming
+
+#: Products of fewer multiplications over fewer rows than these go to the BLAS as they are.
+SMALL_WORK, FEW_ROWS = 1 << 18, 4096
+
+
+def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias`` for x (…, in), weight (out, in), bias (out,)."""
+    if not torch.compiler.is_compiling() and _convolves(x, weight):
+        result: Tensor = _Project.apply(x, weight, bias)
+        return result
+    return functional.linear(x, weight, bias)
+
+
+def _convolves(x: Tensor, weight: Tensor) -> bool:
+    """Whether the product runs as a convolution."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    width = max(x.shape[-1], 1)
+    rows = x.numel() // width
+    if rows < FEW_ROWS and rows * width * weight.shape[0] < SMALL_WORK:
+        return False
+    return rows > 0 and torch.backends.mkldnn.is_available() and not transforming()
+
+
+def _image(x: Tensor) -> Tensor:
+    """(…, C) as one channels-last image (1, C, 1, rows); a view where x is contiguous."""
+    return x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+class _Project(torch.autograd.Function):
+    """The product as a convolution; derivatives of higher order through plain products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        y = functional.conv2d(_image(x), weight[:, :, None, None], bias)
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        d_bias = grad.flatten(0, -2).sum(0) if need_bias else None
+        if torch.is_grad_enabled():
+            d_x = grad @ weight if need_x else None
+            d_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2) if need_weight else None
+            return d_x, d_weight, d_bias
+        d_x = d_weight = None
+        if need_x or need_weight:
+            image, kernel, _ = torch.ops.aten.convolution_backward(
+                _image(grad), _image(x), weight[:, :, None, None], None,
+                [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [need_x, need_weight, False],
+            )  # fmt: skip
+            if need_x:
+                d_x = image.permute(0, 2, 3, 1).reshape(x.shape)
+            if need_weight:
+                d_weight = kernel[:, :, 0, 0]
+        return d_x, d_weight, d_bias

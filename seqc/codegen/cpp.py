@@ -280,7 +280,11 @@ class _Printer:
         k = self.kernel
         body = _Body(k.body, self.leaves(False), Namer(self.taken))
         carry = k.carries[s]
-        earlier = [i for i in range(s) if self.needed(k.body, [carry.coefficient, carry.offset], i)]
+        roots, earlier = [carry.coefficient, carry.offset], []
+        for i in reversed(range(s)):
+            if self.needed(k.body, roots, i):
+                roots.append(k.carries[i].after)
+                earlier.insert(0, i)
         body.visit([*(k.carries[i].after for i in earlier), carry.coefficient, carry.offset])
         a, b = body.names[carry.coefficient], body.names[carry.offset]
         lines = [*body.lines, f"product[c] = {a} * product[c];", f"local[c] = {a} * local[c] + {b};"]

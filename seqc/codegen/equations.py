@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from seqc.codegen.names import Namer
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
 from seqc.ir.graph import Node
-from seqc.ir.plan import History, Plan
-from seqc.ir.recurrence import LearnedMap
+from seqc.ir.plan import History, KernelStage, Plan
+from seqc.ir.recurrence import LearnedMap, time_varying
 
 
 class Equations:
@@ -26,7 +26,9 @@ class Equations:
         self.plan = plan
         self.recurrence = plan.recurrence
         self.nodes = plan.recurrence.nodes
-        self.namer = Namer(RESERVED | frozenset(reserved))
+        kernels = (s.kernel.name for s in plan.stages if isinstance(s, KernelStage))
+        module = (f"{plan.recurrence.name}_{k}" for k in kernels)
+        self.namer = Namer(RESERVED | frozenset(reserved) | frozenset(module))
         names: dict[int, str] = {}
         for e in self.recurrence.equations:
             names.setdefault(e.node, e.name)
@@ -55,6 +57,11 @@ class Equations:
     def whole(self, root: int, axes: tuple[str, ...]) -> str:
         """A value's text with a dimension for each of the axes."""
         return align(self.value(root), axes).code
+
+    def steady(self, root: int) -> bool:
+        """Whether a printed value is constant in time, so that it lacks the leading dimensions."""
+        value = self.printer.values[root]
+        return value.number or not value.lead
 
     # Leaves --------------------------------------------------------------------------
 
@@ -202,6 +209,14 @@ def flat_past(code: str, axes: tuple[str, ...]) -> str:
     return code if len(axes) == 1 else f"{code}.flatten(2)"
 
 
+def flat_before(field: History) -> str:
+    """What a window of the field sees before the first step, (B, C); None for zero."""
+    if not field.state or len(field.axes) == 1:
+        return before(field)
+    flat = "unsqueeze(-1)" if not field.axes else "flatten(1)"
+    return f"{before(field)}.{flat}"
+
+
 def past_step(field: History, lag: object) -> str:
     """A lagged value as a step finds it in the state."""
     if field.single:
@@ -227,6 +242,15 @@ class SequenceEquations(Equations):
         self.fields = {h.name: h for h in plan.histories}
         self.known: dict[int, Text] = {}
 
+    def prepare(self, roots: Iterable[int]) -> None:
+        super().prepare(roots)
+        # Choices that change with time are made in the kernels: here they guard nothing.
+        timed = time_varying(self.recurrence)
+        self.printer.guards = {
+            n: tuple(g for g in guards if not timed[g.condition])
+            for n, guards in self.printer.guards.items()
+        }
+
     def leaf(self, n: int, node: Node) -> Text | None:
         return self.known.get(n) or super().leaf(n, node)
 
@@ -239,12 +263,23 @@ class SequenceEquations(Equations):
             self.printer.values[root] = self.known[root]
         return super().value(root)
 
+    def sequence(self, root: int, axes: tuple[str, ...]) -> str:
+        """A value's text over batch, time and axes, even if it is constant in time."""
+        value = self.value(root)
+        if value.number:
+            extents = "".join(f", self.{a}" for a in axes)
+            return f"like.new_full((batch, steps{extents}), {value.code}, dtype=wide)"
+        if value.lead:
+            return value.code
+        extents = "".join(f", self.{a}" for a in axes)
+        return f"{wrap(align(value, axes), 9)}.expand(batch, steps{extents})"
+
     def read(self, n: int, node: Node) -> Text:
         name, lag = str(node.attrs[0]), node.attrs[1]
         if lag == 0:
             return Text(self.inputs[name], axes=node.axes)
         field = self.fields[name]
-        source = self.inputs[name] if field.node is None else self.value(field.node).code
+        source = self.inputs[name] if field.node is None else self.sequence(field.node, field.axes)
         amount = f"self.{lag}" if isinstance(lag, str) else str(lag)
         code = f"lagged({source}, {past(field)}, {amount}, resets, {before(field)})"
         return self.printer.keep(n, Text(code, axes=node.axes), f"{name}_lag")
@@ -258,7 +293,8 @@ class SequenceEquations(Equations):
         if not m.causal:
             return f"centred_windows({source}, {width}, resets)"
         field = window_field(self.plan, node)
-        return f"windows({source}, {flat_past(past(field), field.axes)}, {width}, resets)"
+        first = flat_before(field)
+        return f"windows({source}, {flat_past(past(field), field.axes)}, {width}, resets, {first})"
 
 
 def past(field: History) -> str:

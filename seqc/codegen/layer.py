@@ -137,9 +137,9 @@ def keep_lines(plan: Plan) -> list[str]:
     masks = []
     for site in plan.recurrence.sites:
         node = sites[site]
-        p = equations.value(node.args[0]).code
-        axes = "".join(f", self.{a}" for a in node.axes)
-        masks.append(f"keep_mask({p}, (*shape{axes}), self.training, like)")
+        p = equations.whole(node.args[0], node.axes)
+        axes = "".join(f" self.{a}," for a in node.axes)
+        masks.append(f"keep_mask({p}, (*shape,{axes}), self.training, like)")
     lines = ["wide = state_dtype(like.dtype)", *equations.lines]
     return [*lines, f"return ({', '.join(masks)},)"]
 
@@ -167,6 +167,8 @@ def step_lines(plan: Plan) -> list[str]:
         if h.single:
             fields.append(f"spread_to({value}, state.{h.name})")
         else:
+            if h.node is not None and equations.steady(h.node):
+                value = f"spread_axes({value}, like, self._shape({h.axes!r}))"
             fields.append(f"push(state.{h.name}, {value}, state.{h.name}.shape[1])")
     shapes = [
         f"spread_axes({y}, inputs[0], self._shape({value_axes(r, o)!r}))"
@@ -206,7 +208,9 @@ def ahead_lines(plan: Plan) -> list[str]:
             equations.value(a)
         results.append(equations.map(node).code)
     return [
-        "wide = state_dtype(inputs[0].dtype)",
+        "like = inputs[0]",
+        "wide = state_dtype(like.dtype)",
+        "batch, steps = like.shape[:2]",
         *input_lines(plan, equations.inputs, cast=True),
         *equations.lines,
         f"return ({', '.join(results)},)",
@@ -325,14 +329,16 @@ class ParallelLines:
         node = self.r.definition(name)
         if node is None:
             return self.equations.inputs[name]
-        value = self.equations.value(node)
-        return value.code
+        return self.equations.sequence(node, value_axes(self.r, name))
 
     def field(self, h: History) -> str:
         """What the next call needs of a value."""
-        if h.single:
+        if h.single and h.name in self.finals:
             return self.finals[h.name]
-        value = self.equations.inputs[h.name] if h.node is None else self.equations.value(h.node).code
+        e = self.equations
+        value = e.inputs[h.name] if h.node is None else e.sequence(h.node, h.axes)
+        if h.single:
+            return f"last_step({value}, state.{h.name})"
         return f"remember({value}, {past(h)}, resets, {before(h)})"
 
 

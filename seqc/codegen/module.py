@@ -36,6 +36,7 @@ from seqc.runtime.kernels import FusedKernel, KernelSpec, state_dtype
 from seqc.runtime.layer import Field, Layer, begin, keep_mask, linear, spread_axes, spread_to
 from seqc.runtime.maps import project
 from seqc.runtime.pointwise import (
+    choose,
     guard,
     logaddexp,
     maximum,

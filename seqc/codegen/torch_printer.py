@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from seqc.codegen.names import Namer
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, Node
+from seqc.ir.ops import POINTWISE
 
 _INFIX = {
     "add": ("+", 5), "sub": ("-", 5), "mul": ("*", 6), "div": ("/", 6),
@@ -30,7 +31,8 @@ _ATOM, _UNARY = 9, 7
 RESERVED = frozenset(
     "self torch Tensor project state inputs keep wide dtype extents resets scalars batch steps math "
     "softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember push convolve cls "
-    "affine_scan state_dtype NamedTuple like fresh shift arange numeric".split()
+    "affine_scan state_dtype NamedTuple like fresh shift arange numeric choose full split last_step "
+    "centred_windows begin keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec".split()
 )
 
 
@@ -107,7 +109,8 @@ def find_guards(
                 stack.append(a)
     found: dict[int, tuple[Guard, ...]] = {}
     for n in sorted(seen, reverse=True):
-        if n in roots or not graph[n].args:
+        if n in roots or graph[n].op not in POINTWISE:
+            # What looks across channels or time belongs to no one channel's branch.
             continue
         chains = []
         for u in users.get(n, ()):
@@ -222,7 +225,10 @@ class TorchPrinter:
             if guard in self.guards.get(a, ()) or value.number:
                 continue
             condition = self.values[guard.condition]
-            if set(condition.axes) <= set(value.axes):
+            if condition.number:
+                code = f"guard({condition.code}, {value.code}, {guard.side})"
+                value = Text(code, _ATOM, value.axes, False, value.lead)
+            elif set(condition.axes) <= set(value.axes):
                 seen = align(condition, value.axes)
                 code = f"guard({seen.code}, {value.code}, {guard.side})"
                 value = Text(code, _ATOM, value.axes, False, value.lead)
@@ -250,6 +256,8 @@ class TorchPrinter:
             condition, yes, no = args
             if number:
                 return made(f"({yes.code} if {condition.code} else {no.code})", _ATOM)
+            if condition.number:
+                return made(f"choose({condition.code}, {yes.code}, {no.code})", _ATOM)
             if yes.number and no.number:
                 return made(f"pick({condition.code}, {yes.code}, {no.code}, wide)", _ATOM)
             return made(f"torch.where({condition.code}, {yes.code}, {no.code})", _ATOM)

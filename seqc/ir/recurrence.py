@@ -195,3 +195,11 @@ class Recurrence:
         for name in self.outputs:
             if name not in named:
                 yield f"output {name}: no such value"
+
+
+def time_varying(recurrence: Recurrence) -> list[bool]:
+    """For each node, whether its value depends on the step."""
+    out: list[bool] = []
+    for node in recurrence.nodes:
+        out.append(node.op in ("read", "keep") or any(out[a] for a in node.args))
+    return out

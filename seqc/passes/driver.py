@@ -6,6 +6,7 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
@@ -47,7 +48,7 @@ def read_spec(spec: str | os.PathLike[str]) -> Source:
                 Diagnostic(
                     "E002",
                     f"the spec {name!r} is larger than {SIZE_LIMIT >> 20} MiB",
-                    hint="a spec holds a layer's equations, about ten lines; is this the right file?",
+                    hint="a spec holds a layer's equations, about ten lines; is it the right file?",
                 )
             ]
         )
@@ -58,7 +59,8 @@ def read_spec(spec: str | os.PathLike[str]) -> Source:
             [
                 Diagnostic(
                     "E003",
-                    f"the spec {name!r} is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x})",
+                    f"the spec {name!r} is not UTF-8 text "
+                    f"(byte {error.start} is 0x{data[error.start]:02x})",
                     hint="a .seq file is plain text; save it as UTF-8",
                 )
             ]
@@ -115,7 +117,9 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
             parts += [str(s.adjoint) for s in kernels]
         elif target == "reference":
             body = "\n".join(f"    {line}" for line in step_lines(plan))
-            parts.append(f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}")
+            parts.append(
+                f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}"
+            )
         else:
             parts += [print_cpp(s.kernel, s.adjoint) for s in kernels]
     if target == "cpp" and parts:
@@ -128,7 +132,11 @@ def module_text(compilation: Compilation, names: tuple[str, ...], backend: str) 
     from seqc.codegen.module import print_module
 
     plans = tuple(p for p in compilation.plans if p.recurrence.name in names)
-    said = [d for p in plans for d in p.analysis.diagnostics if d.severity is Severity.WARNING]
+    mine = {d for p in plans for d in p.analysis.diagnostics}
+    others = {d for p in compilation.plans for d in p.analysis.diagnostics} - mine
+    said = [
+        d for d in compilation.diagnostics if d.severity is Severity.WARNING and d not in others
+    ]
     return print_module(
         plans,
         version=VERSION,
@@ -170,28 +178,40 @@ def compile_spec(
 ) -> type[Any]:
     """The torch.nn.Module class of a spec's layer; see ``seqc.compile``."""
     from seqc.runtime.layer import BACKENDS
-    from seqc.runtime.load import announce, load_module
+    from seqc.runtime.load import announce, keep_text, load_module
 
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}: it can be {', '.join(BACKENDS)}")
     source = read_spec(spec)
     key = cache_key(source, layer, backend)
-    text = text_cache_read(key)
-    name = layer
-    if text is None:
+    module, name = cached_module(key)
+    if module is None:
         from seqc.passes.pipeline import run
 
         compilation = run(source)
         (position,) = chosen(compilation, layer, single=True)
         name = compilation.layers[position]
         text = module_text(compilation, (name,), backend)
-        text_cache_write(key, f"{name}\n{text}")
-    else:
-        name, _, text = text.partition("\n")
-    module = load_module(text)
+        module = load_module(text)
+        text_cache_write(key, f"{name} {keep_text(text)}")
     announce(module)
     kind: type[Any] = getattr(module, name)
     return kind
+
+
+def cached_module(key: str) -> tuple[ModuleType | None, str]:
+    """What an earlier process compiled, and the layer's name; no module where it has to be anew."""
+    from seqc.runtime.load import kept_text, load_module
+
+    name, _, digest = (text_cache_read(key) or "").partition(" ")
+    text = kept_text(digest) if digest else None
+    if text is None:
+        return None, ""
+    try:
+        module = load_module(text)
+    except Exception:  # whatever it is, compiling it again is right, or says what is wrong
+        return None, ""
+    return (module, name) if hasattr(module, name) else (None, "")
 
 
 def cache_key(source: Source, layer: str | None, backend: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Stream
+from seqc.ir.ops import CONDITIONS
 
 if TYPE_CHECKING:
     from seqc.passes.staging import Layout
@@ -75,7 +76,8 @@ class _Fusion:
             if name not in self.scalars:
                 self.scalars.append(name)
             return self.body.add("scalar", axes=(), attrs=(self.scalars.index(name),))
-        if self.scalar(n):
+        if node.op in CONDITIONS or self.scalar(n):
+            # Computed in the kernel: a tensor of constants holds numbers, never truth values.
             return None
         if n not in self.constants:
             self.constants.append(n)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from seqc.diagnostics import Diagnostic, Source
+from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
 from seqc.ir.plan import Analysis, KernelStage, Plan
@@ -65,13 +65,28 @@ def run(source: Source) -> Compilation:
     for recurrence in recurrences:
         look("recurrence", recurrence)
         value: Recurrence | Analysis | Plan = recurrence
-        for name, apply in PASSES:
-            value = apply(value)  # type: ignore[operator]
-            look(name, value)
-        assert isinstance(value, Plan)
-        plans.append(value)
-        diagnostics += value.analysis.diagnostics
+        try:
+            for name, apply in PASSES:
+                value = apply(value)  # type: ignore[arg-type]
+                look(name, value)
+                if isinstance(value, Analysis):
+                    diagnostics += value.diagnostics
+                    if errors(value.diagnostics):
+                        break
+        except SeqcError as error:  # the other layers are to be heard too
+            diagnostics += error.diagnostics
+        if isinstance(value, Plan):
+            plans.append(value)
+    # Layers share definitions and algebras: what is said of those is said once.
+    diagnostics = list(dict.fromkeys(diagnostics))
+    if found := errors(diagnostics):
+        raise SeqcError(found)
     return Compilation(source, tuple(plans), tuple(diagnostics))
+
+
+def errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Those that stop a compilation."""
+    return tuple(d for d in diagnostics if d.severity is Severity.ERROR)
 
 
 def look(name: str, value: Recurrence | Analysis | Plan) -> None:

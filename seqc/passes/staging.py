@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from seqc.diagnostics import Diagnostic, SeqcError
 from seqc.ir.ops import POINTWISE
 from seqc.ir.plan import (
     Analysis,
@@ -23,7 +24,7 @@ from seqc.ir.plan import (
     Plan,
     Stage,
 )
-from seqc.ir.recurrence import LearnedMap, Recurrence
+from seqc.ir.recurrence import LearnedMap, Recurrence, time_varying
 from seqc.passes.adjoint import derive_adjoint
 from seqc.passes.fusion import fuse
 
@@ -68,18 +69,17 @@ class Layout:
                 return name
         return None
 
-
-def time_varying(recurrence: Recurrence) -> list[bool]:
-    """For each node, whether its value depends on the step."""
-    out: list[bool] = []
-    for node in recurrence.nodes:
-        out.append(node.op in ("read", "keep") or any(out[a] for a in node.args))
-    return out
+    def stored(self, n: int) -> int | None:
+        """The fused node whose whole sequence gives this one's: itself, or the scan it reads."""
+        if self.fused(n):
+            return n
+        return None if self.carried(n) is None else self.arguments(n)[0]
 
 
 def stage(analysis: Analysis) -> Plan:
     """The plan of a layer: its histories, and its stages unless it runs step by step."""
     recurrence = analysis.recurrence
+    refuse_foresight(recurrence)
     histories = find_histories(recurrence)
     if any(s.method != "scan" for s in analysis.strata):
         return Plan(analysis, histories, ())
@@ -88,17 +88,66 @@ def stage(analysis: Analysis) -> Plan:
     return Plan(analysis, histories, tuple(emit(layout, groups)))
 
 
+def refuse_foresight(recurrence: Recurrence) -> None:
+    """Raise where a map that sees later steps needs a state: no step could be taken first."""
+    found: list[Diagnostic] = []
+    for node in recurrence.nodes:
+        if node.op != "map":
+            continue
+        m = recurrence.maps[int(node.attrs[0])]
+        state = None if m.kind != "conv" or m.causal else state_below(recurrence, node.args)
+        if state is not None:
+            found.append(
+                Diagnostic(
+                    "E302",
+                    f"this convolution sees later steps of what depends on the state {state}",
+                    node.span or m.span,
+                    "",
+                    "what sees the future may map inputs alone; leave out `causal = false`",
+                )
+            )
+    if found:
+        raise SeqcError(found)
+
+
+def state_below(recurrence: Recurrence, roots: Iterable[int]) -> str | None:
+    """A state that the nodes depend on, within a step or through time."""
+    updates = {s.update: s.name for s in recurrence.states}
+    carried = {s.name for s in recurrence.states}
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        n = stack.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        node = recurrence.nodes[n]
+        if node.op == "read" and node.attrs[1] != 0:
+            if node.attrs[0] in carried:
+                return str(node.attrs[0])
+            source = recurrence.definition(str(node.attrs[0]))
+            stack += [] if source is None else [source]
+        elif n in updates and node.op != "read":
+            return updates[n]
+        stack += node.args
+    return None
+
+
 def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
     """Order the nodes that the layer needs, and give each its level."""
     recurrence = analysis.recurrence
+    updates = {s.name: s.update for s in recurrence.states}
+    # A state that does not depend on its past is its update, a value like any other.
     coefficients = {
         name: (a, b)
         for s in analysis.strata
         for name, a, b in zip(s.states, s.coefficient, s.offset, strict=True)
+        if b != updates[name]
     }
     scans: dict[int, list[str]] = {}
-    for s in recurrence.states:
-        scans.setdefault(s.update, []).append(s.name)
+    for name in updates:
+        if name in coefficients:
+            scans.setdefault(updates[name], []).append(name)
     layout = Layout(recurrence, scans, coefficients, time_varying(recurrence))
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
@@ -137,7 +186,8 @@ def level(layout: Layout, n: int) -> int:
     node = layout.recurrence.nodes[n]
     waits = node.op in BARRIERS or (node.op == "read" and layout.carried(n) is None)
     levels = [
-        layout.levels[a] + (1 if waits and layout.fused(a) else 0) for a in layout.arguments(n)
+        layout.levels[a] + (1 if waits and layout.stored(a) is not None else 0)
+        for a in layout.arguments(n)
     ]
     return max(levels, default=0)
 
@@ -146,14 +196,16 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     """Fused nodes whose whole sequence must exist: outputs, map arguments, lagged sources."""
     recurrence = layout.recurrence
     pins = {recurrence.definition(name) for name in recurrence.outputs}
-    pins |= {h.node for h in histories if not h.single}
+    # The last value of a scan is what its kernel carries out; of any other value, a step of it.
+    pins |= {h.node for h in histories if not (h.single and h.name in layout.coefficients)}
     for n in layout.order:
         node = recurrence.nodes[n]
         if layout.timed[n] and node.op in BARRIERS:
             pins |= set(node.args)
         elif node.op == "read" and layout.carried(n) is None:
             pins |= set(layout.arguments(n))
-    return {n for n in pins if n is not None and layout.fused(n)}
+    stored = {layout.stored(n) for n in pins if n is not None}
+    return {n for n in stored if n is not None}
 
 
 def sink(layout: Layout, histories: tuple[History, ...]) -> None:

@@ -1,14 +1,18 @@
 """Launching a kernel's C++: built on first use, a library a dtype, handed raw pointers and strides.
 
 The C side trusts what it is given, so everything is settled here: dtypes,
-devices and the unit stride of the innermost axis.
+devices and the unit stride of the innermost axis.  What depends on shapes alone
+is worked out once a shape; a call then only collects addresses.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +29,30 @@ _STORAGE = {
     torch.bfloat16: ("seqc::bfloat16", "float"),
     torch.float16: ("seqc::float16", "float"),
 }
+_HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14  # x86 and Arm Linux; the advice's number is Linux's
+#: Tables of this many shapes are kept a kernel: a run has few, and a stream of new ones forgets.
+_TABLES_KEPT = 64
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What forward and backward both read, ready for C."""
+
+    operands: list[Tensor]
+    constants: list[Tensor]
+    masks: list[Tensor]
+    starts: list[Tensor]
+    fresh: list[Tensor | None]
+    resets: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What a shape settles: arrays for C, and where in its operand each stream starts (bytes)."""
+
+    extents: Any
+    strides: Any
+    offsets: list[int]
 
 
 class CppKernel:
@@ -33,94 +61,190 @@ class CppKernel:
     def __init__(self, name: str, source: str) -> None:
         self.name = name
         self.source = source
-        self._libraries: dict[torch.dtype, ctypes.CDLL] = {}
-
-    def library(self, dtype: torch.dtype) -> ctypes.CDLL:
-        """The compiled library for a storage dtype; built once."""
-        found = self._libraries.get(dtype)
-        if found is None:
-            storage, state = _STORAGE[dtype]
-            defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
-            found = build_library(self.source, name=self.name, defines=defines)
-            for entry in (found.seqc_forward, found.seqc_backward):
-                entry.restype = None
-                entry.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
-            self._libraries[dtype] = found
-        return found
+        self._entries: dict[torch.dtype, tuple[Any, Any]] = {}
+        self._tables: dict[Any, _Tables] = {}
 
     def __deepcopy__(self, memo: Any) -> CppKernel:
         return self
 
+    def entries(self, dtype: torch.dtype) -> tuple[Any, Any]:
+        """The compiled forward and backward march for a storage dtype; built once."""
+        found = self._entries.get(dtype)
+        if found is None:
+            storage, state = _STORAGE[dtype]
+            defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
+            library = build_library(self.source, name=self.name, defines=defines)
+            for entry in (library.seqc_forward, library.seqc_backward):
+                entry.restype = None
+                entry.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
+            found = self._entries[dtype] = (library.seqc_forward, library.seqc_backward)
+        return found
+
     def forward(
         self,
         spec: KernelSpec,
-        operands: Sequence[Tensor],
-        constants: Sequence[Tensor],
-        masks: Sequence[Tensor],
-        starts: Sequence[Tensor],
+        inputs: Sequence[Sequence[Tensor]],
         fresh: Sequence[Tensor | None],
         resets: Tensor | None,
         scalars: Sequence[float],
         extents: Sequence[int],
         dtype: torch.dtype,
-        outputs: Sequence[Tensor],
-        finals: Sequence[Tensor],
-        extra: Sequence[Tensor | None],
+        results: Sequence[Tensor | None],
     ) -> None:
-        """March forward, filling ``outputs``, ``finals`` and ``extra`` (saved states)."""
-        call = _Call(spec, extents, dtype)
-        call.inputs(operands, constants, masks, starts, fresh, resets)
-        for tensor in (*outputs, *finals, *extra):
-            call.contiguous(tensor)
-        call.launch(self.library(dtype).seqc_forward, scalars)
+        """March forward, filling ``results``: outputs, final carries, saved states (or None).
+
+        ``inputs`` are operands, constants, masks and starting states.
+        """
+        ready = _prepare(spec, inputs, fresh, resets)
+        for r in results:
+            if r is not None:
+                _ask_for_huge_pages(r)
+        key = (dtype, *extents, *(o.stride() for o in ready.operands), *_layouts(ready))
+        tables = self._tables.get(key) or self._remember(key, _Layout(spec, extents, dtype, ready))
+        pointers = [*_addresses(spec, ready, tables), *(_address(r) for r in results)]
+        _launch(self.entries(dtype)[0], tables, pointers, scalars)
 
     def backward(
         self,
         spec: KernelSpec,
         grads: Sequence[Tensor | None],
-        operands: Sequence[Tensor],
-        constants: Sequence[Tensor],
-        masks: Sequence[Tensor],
-        starts: Sequence[Tensor],
+        inputs: Sequence[Sequence[Tensor]],
         fresh: Sequence[Tensor | None],
         kept: Sequence[Tensor],
         resets: Tensor | None,
         scalars: Sequence[float],
         extents: Sequence[int],
         dtype: torch.dtype,
-        d_starts: Sequence[Tensor],
-        d_fresh: Sequence[Tensor],
+        results: Sequence[Tensor],
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """March back; the gradients of operands and constants."""
-        call = _Call(spec, extents, dtype)
-        call.inputs(operands, constants, masks, starts, fresh, resets)
-        for g in grads[: spec.outputs]:
-            call.sequence(g, dtype)
-        for g in grads[spec.outputs :]:
-            call.contiguous(None if g is None else g.to(call.wide))
-        for k in kept:
-            call.contiguous(k)
-        d_operands, later = call.stream_gradients(operands)
-        d_constants = call.constant_gradients()
-        for d in (*d_starts, *d_fresh):
-            call.contiguous(d)
-        call.launch(self.library(dtype).seqc_backward, scalars)
+        """March back, filling ``results`` (gradients of starting and fresh states).
+
+        ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved
+        states.  Returns the gradients of operands and of constants.
+        """
+        ready = _prepare(spec, inputs, fresh, resets)
+        layout = _Layout(spec, extents, dtype, ready)
+        moving = [layout.cotangent(g) for g in grads[: spec.outputs]]
+        final = [
+            None if g is None else g.to(layout.wide).contiguous() for g in grads[spec.outputs :]
+        ]
+        saved = [k.contiguous() for k in kept]
+        d_operands, places, later = layout.stream_gradients(ready.operands)
+        d_constants = layout.constant_gradients()
+        tables = layout.tables()
+        pointers = [
+            *_addresses(spec, ready, tables),
+            *(g.data_ptr() for g in moving),
+            *(_address(g) for g in final),
+            *(k.data_ptr() for k in saved),
+            *places,
+            *(g.data_ptr() for g in d_constants if g is not None),
+            *(_address(r) for r in results),
+        ]
+        _launch(self.entries(dtype)[1], tables, pointers, scalars)
         for gradient, axes, place in later:
-            place.copy_(call.narrow(gradient, axes, leading=2))
+            place.copy_(layout.narrow(gradient, axes, leading=2))
         sums = [
-            torch.empty(0) if g is None else call.narrow(g.sum(0), axes, leading=0).to(call.wide)
-            for g, axes in zip(d_constants, spec.constants, strict=True)
+            c.new_zeros(c.shape)
+            if g is None
+            else layout.narrow(g.sum(0), axes, leading=0).to(layout.wide).reshape(c.shape)
+            for c, g, axes in zip(inputs[1], d_constants, spec.constants, strict=True)
         ]
-        return d_operands, [
-            c.new_zeros(c.shape) if g is None else s.reshape(c.shape)
-            for c, g, s in zip(constants, d_constants, sums, strict=True)
-        ]
+        return d_operands, sums
+
+    def _remember(self, key: Any, layout: _Layout) -> _Tables:
+        """Work out a shape's tables, and keep them."""
+        if len(self._tables) >= _TABLES_KEPT:
+            self._tables.clear()
+        tables = self._tables[key] = layout.tables()
+        return tables
 
 
-class _Call:
-    """Gathers the pointers and strides of one launch, in the order the kernel's source reads them."""
+def _ask_for_huge_pages(tensor: Tensor) -> None:
+    """Have a large new result backed by huge pages, where the system gives them on request.
 
-    def __init__(self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype) -> None:
+    The C library returns large blocks to the system when they are freed, so a
+    result of 32 MiB is 8,192 page faults, which take longer than its kernel.
+    """
+    size = tensor.numel() * tensor.element_size()
+    if size < 2 * _HUGE_PAGE or sys.platform != "linux":
+        return
+    start = -(-tensor.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
+    end = (tensor.data_ptr() + size) // _HUGE_PAGE * _HUGE_PAGE
+    # Advice: a refusal changes nothing.
+    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_HUGEPAGE)
+
+
+@functools.cache
+def _libc() -> Any:
+    return ctypes.CDLL(None)
+
+
+def _prepare(
+    spec: KernelSpec,
+    inputs: Sequence[Sequence[Tensor]],
+    fresh: Sequence[Tensor | None],
+    resets: Tensor | None,
+) -> _Inputs:
+    """The tensors with unit stride along their last axis, small ones laid out plainly."""
+    operands, constants, masks, starts = inputs
+    return _Inputs(
+        [_unit(o) for o in operands],
+        [c.contiguous() for c in constants],
+        [_unit(m) for m in masks],
+        [s.contiguous() for s in starts],
+        [None if f is None else f.contiguous() for f in fresh],
+        resets,
+    )
+
+
+def _unit(tensor: Tensor) -> Tensor:
+    """The tensor itself where its last axis has unit stride, else a copy."""
+    if tensor.dim() > 2 and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        return tensor.contiguous()
+    return tensor
+
+
+def _layouts(ready: _Inputs) -> list[Any]:
+    """The strides that a table depends on besides those of the operands."""
+    found: list[Any] = [m.stride() for m in ready.masks]
+    found.append(None if ready.resets is None else ready.resets.stride())
+    return found
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _addresses(spec: KernelSpec, ready: _Inputs, tables: _Tables) -> list[int]:
+    """The addresses of what forward and backward both read, in the order of the C side."""
+    bases = [o.data_ptr() for o in ready.operands]
+    found = [
+        bases[operand] + offset
+        for (operand, _), offset in zip(spec.streams, tables.offsets, strict=True)
+    ]
+    for group in (ready.constants, ready.masks, ready.starts):
+        found += [t.data_ptr() for t in group]
+    found += [_address(f) for f in ready.fresh]
+    found.append(_address(ready.resets))
+    return found
+
+
+def _launch(entry: Any, tables: _Tables, pointers: list[int], scalars: Sequence[float]) -> None:
+    """Call into C: extents, pointers, strides, scalars, threads."""
+    if any(e == 0 for i, e in enumerate(tables.extents) if i != 1):
+        return
+    addresses = (ctypes.c_void_p * len(pointers))(*pointers)
+    numbers = (ctypes.c_double * max(len(scalars), 1))(*scalars)
+    entry(tables.extents, addresses, tables.strides, numbers, torch.get_num_threads())
+
+
+class _Layout:
+    """Works out the strides of one shape, in the order in which the kernel's source reads them."""
+
+    def __init__(
+        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: _Inputs
+    ) -> None:
         self.spec = spec
         every = [int(e) for e in extents]
         self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
@@ -128,91 +252,29 @@ class _Call:
         self.outer = spec.axes[:-1]
         self.dtype = dtype
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
-        self.pointers: list[int] = []
         self.strides: list[int] = []
-        self.alive: list[Tensor] = []
+        self.offsets: list[int] = []
+        self._inputs(ready)
+
+    def tables(self) -> _Tables:
+        """The arrays for C."""
+        return _Tables(
+            (ctypes.c_int64 * len(self.extents))(*self.extents),
+            (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides),
+            self.offsets,
+        )
 
     def shape(self, axes: Sequence[str]) -> list[int]:
         """The extents of some axes."""
         return [self.by_axis[a] for a in axes]
-
-    def point(self, tensor: Tensor, offset: int = 0) -> None:
-        """Hand over a tensor's address, keeping it alive until the launch."""
-        self.alive.append(tensor)
-        self.pointers.append(tensor.data_ptr() + offset * tensor.element_size())
-
-    def contiguous(self, tensor: Tensor | None) -> None:
-        """A tensor laid out plainly, or a null pointer."""
-        if tensor is None or tensor.numel() == 0:
-            self.pointers.append(0)
-        else:
-            self.point(tensor.contiguous())
 
     def along(self, tensor: Tensor, axes: Sequence[str], first: int) -> list[int]:
         """The strides of the outer axes; 0 where the tensor does not have one."""
         own = {a: tensor.stride(first + i) for i, a in enumerate(axes)}
         return [own.get(a, 0) for a in self.outer]
 
-    def ready(self, tensor: Tensor, axes: Sequence[str]) -> Tensor:
-        """The tensor with unit stride along the innermost axis, if it spans that axis."""
-        inner = self.spec.axes[-1:] if self.spec.axes else ()
-        spans = bool(inner) and inner[0] in axes
-        if spans and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
-            return tensor.contiguous()
-        return tensor
-
-    def inputs(
-        self,
-        operands: Sequence[Tensor],
-        constants: Sequence[Tensor],
-        masks: Sequence[Tensor],
-        starts: Sequence[Tensor],
-        fresh: Sequence[Tensor | None],
-        resets: Tensor | None,
-    ) -> None:
-        """What forward and backward both read."""
-        spec = self.spec
-        for operand, part in spec.streams:
-            self.stream(operands[operand], operand, part)
-        for c, axes in zip(constants, spec.constants, strict=True):
-            c = c.reshape(self.shape(axes)).contiguous()
-            self.point(c)
-            self.strides += self.along(c, axes, 0)
-        for mask, axes in zip(masks, spec.masks, strict=True):
-            m = self.ready(mask, axes)
-            self.point(m)
-            self.strides += [m.stride(0), m.stride(1), *self.along(m, axes, 2)]
-        for s in starts:
-            self.contiguous(s)
-        for f in fresh:
-            self.contiguous(f)
-        if resets is None:
-            self.pointers.append(0)
-            self.strides += [0, 0]
-        else:
-            self.point(resets)
-            self.strides += [resets.stride(0), resets.stride(1)]
-
-    def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
-        """Where a part of a packed operand starts, and its axes."""
-        parts = self.spec.operands[operand][1]
-        return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
-
-    def stream(self, tensor: Tensor, operand: int, part: int) -> None:
-        """One stream: its address and the strides of batch, time and the outer axes."""
-        packed = self.spec.operands[operand][0]
-        offset, axes = self.part(operand, part)
-        if packed:
-            tensor = tensor if tensor.shape[2] <= 1 or tensor.stride(2) == 1 else tensor.contiguous()
-            self.point(tensor, offset)
-            self.strides += [tensor.stride(0), tensor.stride(1), *self.packed_strides(axes)]
-        else:
-            tensor = self.ready(tensor, axes)
-            self.point(tensor)
-            self.strides += [tensor.stride(0), tensor.stride(1), *self.along(tensor, axes, 2)]
-
-    def packed_strides(self, axes: Sequence[str]) -> list[int]:
-        """The strides of the outer axes within a packed part."""
+    def plain(self, axes: Sequence[str]) -> list[int]:
+        """The strides of the outer axes in something laid out plainly over ``axes``."""
         own: dict[str, int] = {}
         step = 1
         for a in reversed(axes):
@@ -220,36 +282,55 @@ class _Call:
             step *= self.by_axis[a]
         return [own.get(a, 0) for a in self.outer]
 
-    def sequence(self, tensor: Tensor | None, dtype: torch.dtype) -> None:
-        """A value (B, T, *axes) over all the kernel's axes; None reads as zeros."""
-        if tensor is None:
+    def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
+        """Where a part of a packed operand starts, and its axes."""
+        parts = self.spec.operands[operand][1]
+        return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
+
+    def _inputs(self, ready: _Inputs) -> None:
+        spec = self.spec
+        for operand, part in spec.streams:
+            tensor = ready.operands[operand]
+            packed = spec.operands[operand][0]
+            offset, axes = self.part(operand, part)
+            self.offsets.append(offset * tensor.element_size() if packed else 0)
+            own = self.plain(axes) if packed else self.along(tensor, axes, 2)
+            self.strides += [tensor.stride(0), tensor.stride(1), *own]
+        for axes in spec.constants:
+            self.strides += self.plain(axes)
+        for mask, axes in zip(ready.masks, spec.masks, strict=True):
+            self.strides += [mask.stride(0), mask.stride(1), *self.along(mask, axes, 2)]
+        r = ready.resets
+        self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
+
+    def cotangent(self, grad: Tensor | None) -> Tensor:
+        """The cotangent of an output, over all the kernel's axes; None reads as a row of zeros."""
+        if grad is None:
             width = self.extents[-1] if self.spec.axes else 1
-            self.point(torch.zeros(max(width, 1), dtype=dtype))
             self.strides += [0] * (2 + len(self.outer))
-            return
-        tensor = self.ready(tensor.to(dtype), self.spec.axes)
-        self.point(tensor)
-        self.strides += [
-            tensor.stride(0), tensor.stride(1), *self.along(tensor, self.spec.axes, 2)
-        ]  # fmt: skip
+            return torch.zeros(max(width, 1), dtype=self.dtype)
+        grad = _unit(grad.to(self.dtype))
+        self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
+        return grad
 
     def stream_gradients(
         self, operands: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
-        """One packed gradient an operand, written in place by the march.
+    ) -> tuple[list[Tensor], list[int], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
+        """One packed gradient an operand, written in place by the march, with the streams' addresses.
 
-        A stream that lacks some of the kernel's axes gets a gradient over all
-        of them, to be summed into its place afterwards.
+        A stream that lacks some of the kernel's axes gets a gradient over all of
+        them, to be summed into its place afterwards (the third result).
         """
         spec = self.spec
-        covered = {
-            spec.streams[i] for i, moves in enumerate(spec.moving) if moves
-        }  # fmt: skip
+        covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
         full: list[Tensor] = []
         for i, o in enumerate(operands):
             whole = all((i, p) in covered for p in range(len(spec.operands[i][1])))
             make = torch.empty if whole else torch.zeros
             full.append(make(o.shape, dtype=self.dtype))
+            if whole:
+                _ask_for_huge_pages(full[-1])
+        places: list[int] = []
         later: list[tuple[Tensor, tuple[str, ...], Tensor]] = []
         for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
             if not moves:
@@ -258,44 +339,30 @@ class _Call:
             packed = spec.operands[operand][0]
             gradient = full[operand]
             if axes == spec.axes:
-                self.point(gradient, offset if packed else 0)
-                own = self.packed_strides(axes) if packed else self.along(gradient, axes, 2)
+                start = offset * gradient.element_size() if packed else 0
+                own = self.plain(axes) if packed else self.along(gradient, axes, 2)
                 self.strides += [gradient.stride(0), gradient.stride(1), *own]
+                places.append(gradient.data_ptr() + start)
                 continue
             place = gradient
             if packed:
                 width = math.prod(self.shape(axes))
-                place = gradient[:, :, offset : offset + width].unflatten(2, self.shape(axes) or [1])
-                place = place if axes else place[..., 0]
+                place = gradient[:, :, offset : offset + width]
+                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
             wide = torch.empty(self.extents, dtype=self.wide)
-            self.point(wide)
             self.strides += [wide.stride(0), wide.stride(1), *self.along(wide, spec.axes, 2)]
+            places.append(wide.data_ptr())
             later.append((wide, axes, place))
-        return full, later
+        return full, places, later
 
     def constant_gradients(self) -> list[Tensor | None]:
         """Sums over time, (B, *axes) in float64, a batch row each."""
-        found: list[Tensor | None] = []
-        for moves in self.spec.steady:
-            if not moves:
-                found.append(None)
-                continue
-            sums = torch.zeros([self.extents[0], *self.extents[2:]], dtype=torch.float64)
-            self.point(sums)
-            found.append(sums)
-        return found
+        return [
+            torch.zeros([self.extents[0], *self.extents[2:]], dtype=torch.float64) if moves else None
+            for moves in self.spec.steady
+        ]
 
     def narrow(self, tensor: Tensor, axes: Sequence[str], leading: int) -> Tensor:
         """Sum over the kernel's axes that a value does not have."""
         gone = [leading + i for i, a in enumerate(self.spec.axes) if a not in axes]
         return tensor.sum(gone) if gone else tensor
-
-    def launch(self, entry: Any, scalars: Sequence[float]) -> None:
-        """Call into C: extents, pointers, strides, scalars, threads."""
-        if any(e == 0 for i, e in enumerate(self.extents) if i != 1):
-            return
-        extents = (ctypes.c_int64 * len(self.extents))(*self.extents)
-        pointers = (ctypes.c_void_p * max(len(self.pointers), 1))(*self.pointers)
-        strides = (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides)
-        numbers = (ctypes.c_double * max(len(scalars), 1))(*scalars)
-        entry(extents, pointers, strides, numbers, torch.get_num_threads())

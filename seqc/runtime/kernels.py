@@ -10,6 +10,7 @@ kernel's mirror, the same equations in plain torch, so they are right, if slow.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,9 @@ from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
 
-
 NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
-_REGISTERED: dict[str, FusedKernel] = {}
+_REGISTERING = threading.Lock()
 
 Mirror = Callable[..., tuple[Tensor, ...]]
 
@@ -94,14 +94,15 @@ class FusedKernel:
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.op_name = f"{spec.name}_{digest}"
-        known = _REGISTERED.get(self.op_name)
-        if known is None:
-            _REGISTERED[self.op_name] = self
-            _register(self)
-        self.forward_op = getattr(getattr(torch.ops, NAMESPACE), f"{self.op_name}_forward").default
-        self.backward_op = getattr(
-            getattr(torch.ops, NAMESPACE), f"{self.op_name}_backward"
-        ).default
+        # torch drops a library's operators when the library goes.  The operators hold this kernel,
+        # so they stay: another copy of this module may have taken them for its own.
+        self.library = _LIBRARY
+        operators = getattr(torch.ops, NAMESPACE)
+        with _REGISTERING:
+            if not hasattr(operators, f"{self.op_name}_backward"):
+                _register(self)
+        self.forward_op = getattr(operators, f"{self.op_name}_forward").default
+        self.backward_op = getattr(operators, f"{self.op_name}_backward").default
 
     @property
     def tensors(self) -> int:
@@ -152,7 +153,12 @@ class FusedKernel:
             return tuple(result[:n]), tuple(result[n:])
         for listen in self.listeners:
             listen(self.forward_op, full)
-        result = self.forward_op(*full)
+        if not plain(full[: self.tensors]):
+            result = self.forward_op(*full)
+        elif full[-1]:
+            result = _Direct.apply(self, *full)
+        else:
+            result = _forward(self, full, real=True)
         if isinstance(result, Tensor):
             result = (result,)
         return tuple(result[:n]), tuple(result[n : n + m])
@@ -193,46 +199,89 @@ def _register(kernel: FusedKernel) -> None:
     torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=_LIBRARY)
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        outputs = output if isinstance(output, tuple) else (output,)
-        ctx.set_materialize_grads(False)
-        n, m = spec.outputs, spec.carries
-        extra = iter(outputs[n + m :])
-        kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
-        count = kernel.tensors + m
-        ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
-        ctx.rest = inputs[count + 1 : count + 4]
-        if outputs[n + m :]:
-            ctx.mark_non_differentiable(*outputs[n + m :])
+        _keep_for_backward(ctx, kernel, inputs, output if isinstance(output, tuple) else (output,))
 
     def derive(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        count = kernel.tensors + spec.carries
-        saved = ctx.saved_tensors
-        given = grads[: spec.outputs + spec.carries]
-        if torch.is_grad_enabled():
-            found = _mirror_gradients(kernel, saved[: count + 1], ctx.rest, given)
-        else:
-            found = _march_back(kernel, given, saved, ctx)
-        return (*found, None, None, None, None, None)
+        return _derive(ctx, kernel, ctx.needs_input_grad, grads)
 
     torch.library.register_autograd(
         f"{qualified}_forward", derive, setup_context=setup, lib=_LIBRARY
     )
 
 
+class _Direct(torch.autograd.Function):
+    """The forward operator without the dispatcher, whose Python costs more than small kernels do."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: FusedKernel, *inputs: Any) -> tuple[Tensor, ...]:
+        outputs = tuple(_forward(kernel, inputs, real=True))
+        ctx.kernel = kernel
+        _keep_for_backward(ctx, kernel, inputs, outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        return (None, *_derive(ctx, ctx.kernel, ctx.needs_input_grad[1:], grads))
+
+
+def plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether the tensors are just memory: nobody is tracing, and none is of a kind of its own."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
+
+
+def _keep_for_backward(
+    ctx: Any, kernel: FusedKernel, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]
+) -> None:
+    """Save the forward operator's tensors, and the states that the backward march reads back."""
+    ctx.set_materialize_grads(False)
+    spec = kernel.spec
+    n, m = spec.outputs, spec.carries
+    extra = iter(outputs[n + m :])
+    kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
+    count = kernel.tensors + m
+    ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
+    ctx.rest = inputs[count + 1 : count + 4]
+    if outputs[n + m :]:
+        ctx.mark_non_differentiable(*outputs[n + m :])
+
+
+def _derive(
+    ctx: Any, kernel: FusedKernel, needs: Sequence[bool], grads: Sequence[Tensor | None]
+) -> tuple[Any, ...]:
+    """Gradients of the forward operator's arguments."""
+    count = kernel.tensors + kernel.spec.carries
+    saved = ctx.saved_tensors
+    given = grads[: kernel.spec.outputs + kernel.spec.carries]
+    if torch.is_grad_enabled():
+        found = _mirror_gradients(kernel, saved[: count + 1], ctx.rest, given)
+    else:
+        found = _march_back(kernel, given, saved, ctx.rest, needs)
+    return (*found, None, None, None, None, None)
+
+
 def _march_back(
-    kernel: FusedKernel, grads: Sequence[Tensor | None], saved: Sequence[Any], ctx: Any
+    kernel: FusedKernel,
+    grads: Sequence[Tensor | None],
+    saved: Sequence[Any],
+    rest: Sequence[Any],
+    needs: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
     count = kernel.tensors + spec.carries
-    result = kernel.backward_op(*grads, *saved[:count], *saved[count + 1 :], saved[count], *ctx.rest)
-    out = list(result) if isinstance(result, (tuple, list)) else [result]
+    arguments = (*grads, *saved[:count], *saved[count + 1 :], saved[count], *rest)
+    if plain([t for t in (*grads, *saved) if t is not None]):
+        out = _backward(kernel, arguments, real=True)
+    else:
+        result = kernel.backward_op(*arguments)
+        out = list(result) if isinstance(result, (tuple, list)) else [result]
     # Masks have no gradient; they stand between the constants and the carries.
     place = len(spec.operands) + len(spec.constants)
     full: list[Tensor | None] = [*out[:place], *([None] * len(spec.masks)), *out[place:]]
     for i in range(count):
-        tensor = saved[i]
-        if tensor is None or not ctx.needs_input_grad[i]:
+        if saved[i] is None or not needs[i]:
             full[i] = None
     return full
 
@@ -282,10 +331,9 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
         like.new_empty((batch, steps, *rest) if save else (0,), dtype=dtype) for _ in spec.extra
     ]
     if real:
-        operands, constants, masks, starts = _split(spec, tensors)
         kernel.cpp.forward(
-            spec, operands, constants, masks, starts, fresh, resets, scalars, extents, dtype,
-            outputs, finals, extra if save else [None] * len(extra),
+            spec, _split(spec, tensors), fresh, resets, scalars, extents, dtype,
+            [*outputs, *finals, *(extra if save else [None] * len(extra))],
         )  # fmt: skip
     return [*outputs, *finals, *extra]
 
@@ -300,7 +348,7 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     kept, args = args[: len(spec.saved)], args[len(spec.saved) :]
     resets, scalars, extents, dtype = args
     wide = state_dtype(dtype)
-    operands, constants, masks, starts = _split(spec, tensors)
+    operands, constants, _, _ = _split(spec, tensors)
     batch, steps, *rest = extents[: 2 + len(spec.axes)]
     like = tensors[0]
     full = like.new_empty
@@ -311,8 +359,8 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
         d_constants = [torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants]
         return [*d_operands, *d_constants, *d_starts, *d_fresh]
     d_operands, d_constants = kernel.cpp.backward(
-        spec, grads, operands, constants, masks, starts, fresh, kept, resets, scalars, extents,
-        dtype, d_starts, d_fresh,
+        spec, grads, _split(spec, tensors), fresh, kept, resets, scalars, extents, dtype,
+        [*d_starts, *d_fresh],
     )  # fmt: skip
     return [*d_operands, *d_constants, *d_starts, *d_fresh]
 

@@ -238,7 +238,7 @@ class Layer(nn.Module):
         keep = self._keep(tuple(given.shape[:2]), given)
         if self._choose(given.device.type) == "reference":
             outputs, after = self._stepwise(
-                (*inputs, *self._ahead(inputs, state, resets)), state, resets, keep
+                (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
         else:
             fresh = None if resets is None else self._start(given.shape[0], given)
@@ -246,8 +246,9 @@ class Layer(nn.Module):
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
 
     def _ahead(
-        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
-    ) -> tuple[Tensor, ...]:
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None,
+        keep: tuple[Tensor, ...],
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Sequences that a step-by-step run cannot compute as it goes."""
         return ()
 

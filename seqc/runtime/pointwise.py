@@ -42,12 +42,14 @@ def sigmoid(x: Tensor) -> Tensor:
     return result
 
 
-def guard(condition: Tensor, value: Tensor, side: bool) -> Tensor:
+def guard(condition: Tensor | bool, value: Tensor, side: bool) -> Tensor:
     """The value; its gradient only where the condition is ``side``.
 
     What a branch of a ``where`` reads goes through this, so that an infinite
     derivative of the branch not taken meets a zero and makes no NaN.
     """
+    if not isinstance(condition, Tensor):
+        return value if bool(condition) == side else value.detach()
     stopped = value.detach()
     return torch.where(condition, value, stopped) if side else torch.where(condition, stopped, value)
 
@@ -87,6 +89,14 @@ def pick(condition: Tensor, yes: float, no: float, dtype: torch.dtype) -> Tensor
     """One of two numbers, in the given dtype."""
     options = torch.tensor([no, yes], dtype=dtype, device=condition.device)
     return torch.where(condition, options[1], options[0])
+
+
+def choose(condition: bool, yes: Tensor | float, no: Tensor | float) -> Tensor:
+    """One of two values by a number's truth, broadcast as a choice a channel would be."""
+    like = yes if isinstance(yes, Tensor) else no
+    assert isinstance(like, Tensor)
+    taken = torch.full((), bool(condition), dtype=torch.bool, device=like.device)
+    return torch.where(taken, yes, no)
 
 
 def shift(x: Tensor, dim: int, by: int) -> Tensor:

@@ -60,19 +60,21 @@ def remember(value: Tensor, past: Tensor, resets: Tensor | None, before: Tensor 
 
 
 def windows(
-    value: Tensor, past: Tensor, width: int, resets: Tensor | None
+    value: Tensor, past: Tensor, width: int, resets: Tensor | None, before: Tensor | None = None
 ) -> Tensor:
     """The last ``width`` steps at every step, (B, T, width, C), the present step last.
 
-    ``value`` is (B, T, C); ``past`` holds at least width - 1 steps.
+    ``value`` is (B, T, C); ``past`` holds at least width - 1 steps.  Steps before
+    a reset are ``before`` (B, C), or zero when that is None.
     """
     steps = value.shape[1]
     joined = torch.cat((past[:, past.shape[1] - (width - 1) :].to(value.dtype), value), 1)
     taps = [joined[:, j : j + steps] for j in range(width)]
     if resets is not None:
+        other = joined.new_zeros(()) if before is None else before.to(joined.dtype).unsqueeze(1)
         for j in range(width - 1):
             seen = unaffected(resets, width - 1 - j, steps).unsqueeze(-1)
-            taps[j] = torch.where(seen, taps[j], taps[j].new_zeros(()))
+            taps[j] = torch.where(seen, taps[j], other)
     return torch.stack(taps, 2)
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 
 from seqc.codegen.names import Namer
+from seqc.codegen.templates import environment
 from seqc.ir.graph import Graph, reachable
 from seqc.ir.kernel import Adjoint, Kernel
 from seqc.ir.plan import KernelStage
@@ -25,7 +26,8 @@ RESERVED = frozenset(
     product local carry last start b row first flat plain at e from job task cut tables span edge
     edges cells place march finish rest piece products locals base batch time s p outer inner
     tasks blocks chunks steps extra fetch fetch_for_write strided Strided Tables Cut i64 kBlock
-    kPiece kAhead kAheadBack kFlush kSave""".split()
+    kPiece kAhead kAheadBack kFlush kSave anew compose has_reset begins next
+    found""".split()
 )
 #: The template derives further names from a spec's by these endings.
 SUFFIXES = (
@@ -183,7 +185,10 @@ class _Printer:
 
         def own(name: str) -> str:
             """A name for something of the spec's, out of the way of derived names."""
-            derived = name.endswith(SUFFIXES) or name.startswith(("at_", "d_", "sum_d_", "adjoint_"))
+            derived = name.isupper() and len(name) > 2  # a macro of the C library, perhaps
+            derived |= name.endswith(SUFFIXES) or name.startswith(
+                ("at_", "d_", "sum_d_", "adjoint_", "M_")
+            )  # fmt: skip
             return namer.fresh(f"{name}_" if derived else name)
 
         inner = kernel.axes[-1] if kernel.axes else None
@@ -379,8 +384,6 @@ class _Printer:
 
 def print_cpp(kernel: Kernel, adjoint: Adjoint) -> str:
     """The kernel's C++ source, without what all kernels share."""
-    from seqc.codegen.module import environment
-
     p = _Printer(kernel, adjoint)
     saved: list[tuple[str, str]] = [(p.before[i].name, p.carries[i]) for i in adjoint.saved]
     view = CppView(

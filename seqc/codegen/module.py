@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from seqc.codegen.cpp import cpp_prelude, print_cpp
 from seqc.codegen.layer import (
     LayerView,
@@ -22,6 +17,7 @@ from seqc.codegen.layer import (
     tables,
 )
 from seqc.codegen.mirror import print_mirror
+from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel
 from seqc.ir.plan import KernelStage, Plan
 
@@ -59,26 +55,6 @@ from seqc.runtime.sequence import (
     split,
     windows,
 )"""
-
-
-@cache
-def environment() -> Environment:
-    """The jinja2 environment of all templates."""
-    return Environment(
-        loader=PackageLoader("seqc.templates", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-@dataclass(frozen=True)
-class ModuleText:
-    """A generated module."""
-
-    text: str
-    layers: tuple[str, ...]
 
 
 def print_module(

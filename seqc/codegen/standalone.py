@@ -25,8 +25,6 @@ _NOTE = """\
 It stands alone: the parts of seqc's runtime that it needs are in it (Apache-2.0, as seqc is),
 and seqc need not be installed.
 """
-#: What only a module compiled in memory has a use for: (room, class, method).
-_IN_MEMORY_ONLY = {("layer", "Layer", "__reduce_ex__")}
 _NAMESPACE = re.compile(r'^(NAMESPACE) = "seqc"$', re.MULTILINE)
 
 
@@ -144,11 +142,6 @@ def _take_apart(room: str, text: str) -> _Part:
             cuts.append((node.lineno, last))
         elif node is tree.body[0] and part.doc:
             cuts.append((node.lineno, last))
-        elif isinstance(node, ast.ClassDef):
-            for inner in node.body:
-                names = (room, node.name, getattr(inner, "name", ""))
-                if names in _IN_MEMORY_ONLY:
-                    cuts.append((inner.lineno, (inner.end_lineno or inner.lineno) + 1))
     part.body = _without(lines, cuts)
     part.defined = list(dict.fromkeys(_defined(tree.body)))
     return part
@@ -170,8 +163,8 @@ def _take_import(part: _Part, node: ast.Import | ast.ImportFrom, *, typing_only:
             part.imports.setdefault(bound, set()).add(_Import(alias.name, ""))
         return
     source = node.module or ""
-    if source == "__future__" or (source == "typing" and node.names[0].name == "TYPE_CHECKING"):
-        node.names = [a for a in node.names if source != "__future__" and a.name != "TYPE_CHECKING"]
+    if source == "__future__":
+        return
     room = source.removeprefix(f"{_RUNTIME}.")
     ours = source.split(".")[0] == "seqc" or node.level > 0
     if ours and (room == source or "." in room or node.level):

@@ -98,6 +98,8 @@ def formulas_of(body: Graph, stage: KernelStage):  # type: ignore[no-untyped-def
         node = body[n]
         index = int(node.attrs[0]) if node.attrs and node.op != "const" else 0
         match node.op:
+            case "const":
+                return f"{float(node.attrs[0]):g}"
             case "load":
                 return f"{k.streams[index].name}[t]"
             case "constant":

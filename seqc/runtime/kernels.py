@@ -153,15 +153,21 @@ class FusedKernel:
             return tuple(result[:n]), tuple(result[n:])
         for listen in self.listeners:
             listen(self.forward_op, full)
+        result = self.run(*full)
+        return tuple(result[:n]), tuple(result[n : n + m])
+
+    def run(self, *full: Any) -> Sequence[Tensor]:
+        """Launch with the forward operator's arguments: outputs, final carries, saved states.
+
+        The dispatcher is left out where nobody needs it.
+        """
         if not plain(full[: self.tensors]):
             result = self.forward_op(*full)
-        elif full[-1]:
-            result = _Direct.apply(self, *full)
-        else:
-            result = _forward(self, full, real=True)
-        if isinstance(result, Tensor):
-            result = (result,)
-        return tuple(result[:n]), tuple(result[n : n + m])
+            return (result,) if isinstance(result, Tensor) else tuple(result)
+        if full[-1] and torch.is_grad_enabled():
+            results: tuple[Tensor, ...] = _Direct.apply(self, *full)  # type: ignore[no-untyped-call]
+            return results
+        return _forward(self, full, real=True)
 
 
 def _register(kernel: FusedKernel) -> None:
@@ -353,7 +359,9 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     like = tensors[0]
     full = like.new_empty
     d_starts = [full((batch, *rest), dtype=wide) for _ in range(m)]
-    d_fresh = [full((batch, *rest) if resets is not None else (0,), dtype=wide) for _ in range(m)]
+    # Zeros: of no steps at all the march writes nothing.
+    shape = (batch, *rest) if resets is not None else (0,)
+    d_fresh = [like.new_zeros(shape, dtype=wide) for _ in range(m)]
     if not real:
         d_operands = [torch.empty_like(o, memory_format=torch.contiguous_format) for o in operands]
         d_constants = [torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants]

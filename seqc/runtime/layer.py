@@ -8,7 +8,6 @@ here.
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -22,6 +21,12 @@ from seqc.runtime.kernels import FusedKernel, state_dtype
 
 BACKENDS = ("auto", "reference", "cpp")
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _constant_to_dynamo(function: Any) -> Any:
+    """What torch.compiler.assume_constant_result does, without the second of importing dynamo."""
+    function._dynamo_marked_constant = True
+    return function
 
 
 class SeqcWarning(UserWarning):
@@ -61,7 +66,17 @@ class Layer(nn.Module):
     ``cpp``, or ``reference`` (plain PyTorch, step by step).
 
     Call: ``y, state = layer(x, state)``.  A sequence is (B, T, *axes), batch
-    first; a value without axes is (B, T, 1).
+    first; a value without axes is (B, T, 1).  One step: ``y_t, state =
+    layer.step(x_t, state)``.
+
+    ``resets``, bool (B, T), or (B,) for a step: where it is set, a sequence
+    starts anew, so that every lagged read sees what it would before the first
+    step; gradients go to the init of the spec and not to the state passed in.
+
+    ``cu_seqlens``, integers (N + 1,) from 0 to T: N sequences laid end to end in
+    one batch row.  A state passed in belongs to the first of them, every later
+    one starts anew; the state returned is that of the last.  Add ``resets`` at
+    step 0 for the first to start anew as well.
     """
 
     SPEC: ClassVar[str] = ""
@@ -210,16 +225,6 @@ class Layer(nn.Module):
             value = float(value)
         super().__setattr__(name, value)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """A layer compiled in memory takes its module's text along, so that it revives anywhere."""
-        reduced = super().__reduce_ex__(protocol)
-        text = getattr(sys.modules.get(type(self).__module__), "__seqc_text__", None)
-        if text is None:
-            return reduced
-        from seqc.runtime.load import revive
-
-        return (revive, (text, type(self).__name__), *reduced[2:])
-
     # The call ------------------------------------------------------------------------
 
     def _call(
@@ -233,6 +238,7 @@ class Layer(nn.Module):
         given = inputs[0]
         if cu_seqlens is not None:
             self._check_input(next(iter(self.INPUTS)), given, "B, T")
+            self._check_resets(resets, given, "B, T")
             resets = self._packed_boundaries(cu_seqlens, given, resets)
         inputs, state = self._enter(inputs, state, resets)
         keep = self._keep(tuple(given.shape[:2]), given)
@@ -305,16 +311,22 @@ class Layer(nn.Module):
                     f"but {names[0]} has {tuple(first.shape[:2])}"
                 )
         self._check_alike(inputs)
-        if resets is not None:
-            if not isinstance(resets, Tensor) or resets.shape != first.shape[:2]:
-                shape = tuple(resets.shape) if isinstance(resets, Tensor) else type(resets).__name__
-                raise ValueError(
-                    f"{type(self).__name__}: resets must be a mask (B, T) = "
-                    f"{tuple(first.shape[:2])}, not {shape}"
-                )
-            if resets.dtype != torch.bool:
-                raise TypeError(f"{type(self).__name__}: resets must be bool, not {resets.dtype}")
+        self._check_resets(resets, first, "B, T")
         return self._strip(inputs), self._state(state, first.shape[0], first)
+
+    def _check_resets(self, resets: Any, x: Tensor, lead: str) -> None:
+        """Raise for resets that are not a mask over the leading dimensions of an input."""
+        if resets is None:
+            return
+        kind, want = type(self).__name__, tuple(x.shape[: 2 if lead == "B, T" else 1])
+        if not isinstance(resets, Tensor) or tuple(resets.shape) != want:
+            got = tuple(resets.shape) if isinstance(resets, Tensor) else type(resets).__name__
+            shape = f"({lead})" if "," in lead else f"({lead},)"
+            raise ValueError(f"{kind}: resets must be a mask {shape} = {want}, not {got}")
+        if resets.dtype != torch.bool:
+            raise TypeError(f"{kind}: resets must be bool, not {resets.dtype}")
+        if resets.device != x.device:
+            raise ValueError(f"{kind}: resets are on {resets.device}, the input on {x.device}")
 
     def _check_alike(self, inputs: tuple[Tensor, ...]) -> None:
         """Inputs and parameters live on one device and have one dtype (autocast aside)."""
@@ -422,11 +434,11 @@ class Layer(nn.Module):
         if int(starts[0]) != 0 or int(starts[-1]) != x.shape[1] or bool((starts.diff() < 0).any()):
             raise ValueError(f"{kind}: cu_seqlens must rise from 0 to T = {x.shape[1]}")
         mask = torch.zeros(1, x.shape[1] + 1, dtype=torch.bool, device=x.device)
-        mask[0, starts[:-1]] = True
+        mask[0, starts[1:-1]] = True  # the first goes on from the state, or starts by itself
         mask = mask[:, :-1]
         return mask if resets is None else mask | resets
 
-    @torch.compiler.assume_constant_result
+    @_constant_to_dynamo
     def _choose(self, device: str) -> str:
         """The backend for a device, falling back to ``reference`` with one warning."""
         wish = self.backend
@@ -475,9 +487,7 @@ class Layer(nn.Module):
             masks = tuple(m.new_ones(m.shape[0], 1, *m.shape[2:]) for m in keep)
         for t in range(max(steps, 1)):
             if resets is not None and steps:
-                state = self.State(
-                    *(_select(resets[:, t], f, s) for f, s in zip(fresh, state, strict=True))
-                )
+                state = self._renew(resets[:, t], fresh, state)
             outputs, after = self._single(
                 tuple(v[:, t] for v in padded), state, tuple(m[:, t] for m in masks)
             )
@@ -485,7 +495,9 @@ class Layer(nn.Module):
             collected.append(outputs)
         return tuple(torch.stack(ys, 1)[:, :steps] for ys in zip(*collected, strict=True)), state
 
-    def _take_step(self, inputs: tuple[Tensor, ...], state: Any) -> tuple[Any, Any]:
+    def _take_step(
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
+    ) -> tuple[Any, Any]:
         """``step``: check, run one step, dress the outputs."""
         if not self.STREAMS:
             raise RuntimeError(
@@ -494,12 +506,24 @@ class Layer(nn.Module):
             )
         for name, x in zip(self.INPUTS, inputs, strict=True):
             self._check_input(name, x, "B")
+            if x.shape[0] != inputs[0].shape[0]:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} has batch {x.shape[0]}, but "
+                    f"{next(iter(self.INPUTS))} has {inputs[0].shape[0]}"
+                )
         self._check_alike(inputs)
         x = inputs[0]
+        self._check_resets(resets, x, "B")
         taken = self._state(state, x.shape[0], x)
+        if resets is not None:
+            taken = self._renew(resets, self._start(x.shape[0], x), taken)
         keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))
         outputs, after = self._single(self._strip(inputs), taken, keep)
         return self._dress(outputs, self._result_dtype(x)), self._leave(after)
+
+    def _renew(self, resets: Tensor, fresh: Any, state: Any) -> Any:
+        """The state of before the first step where a (B,) mask is set, else the given one."""
+        return self.State(*(_select(resets, f, s) for f, s in zip(fresh, state, strict=True)))
 
     def kernel_calls(self, *inputs: Tensor, state: Any = None) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernel operators that a call launches, with their arguments (for opcheck and benchmarks)."""

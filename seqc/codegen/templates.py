@@ -1,0 +1,19 @@
+"""The jinja2 environment that all templates are rendered in."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+@cache
+def environment() -> Environment:
+    """Templates of ``seqc.templates``; an undefined name is an error, blocks leave no blank lines."""
+    return Environment(
+        loader=PackageLoader("seqc.templates", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

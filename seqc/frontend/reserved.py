@@ -30,6 +30,18 @@ MODULE_ATTRIBUTES = _words(
 LAYER_ATTRIBUTES = _words(
     """
     backend cls cu_seqlens device dtype penalties reset resets self seqc state states step torch
+    SPEC SIZES ALIASES HYPERS INPUTS STATES OUTPUTS FIELDS KERNELS PARALLEL STREAMS State
+    DEFAULT_BACKEND kernel_calls reset_parameters
+    """
+)
+
+#: What a generated module has at its top beside its layers (a test compares them with one).
+MODULE_NAMES = _words(
+    """
+    CPP_PRELUDE Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS affine_scan
+    annotations begin centred_windows choose convolve full guard keep_mask lagged last_step linear
+    logaddexp math maximum minimum numeric pick project push remember shift sigmoid softplus split
+    spread_axes spread_to state_dtype torch windows
     """
 )
 
@@ -82,7 +94,10 @@ def refusal(name: str, kind: str) -> str | None:
         return f"`{name}` is a keyword of C++"
     if name in CUDA_WORDS:
         return f"`{name}` is a word of CUDA"
-    if kind != "layer":
+    if kind == "layer":
+        if name in MODULE_NAMES:
+            return f"`{name}` is a word of the generated module's own"
+    else:
         if name in LAYER_ATTRIBUTES:
             return f"`{name}` is a word of the built layer's own"
         if name in MODULE_ATTRIBUTES:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from seqc import zoo
     from seqc.diagnostics import SeqcError
     from seqc.ir.report import Report
-    from seqc.runtime.layer import Layer, SeqcWarning
+    from seqc.runtime.backends import SeqcWarning
+    from seqc.runtime.layer import Layer
 
 __version__ = "0.1.0"
 __all__ = ["SeqcError", "SeqcWarning", "build", "check", "compile", "emit", "zoo"]
@@ -73,7 +74,7 @@ def __getattr__(name: str) -> Any:
 
         return SeqcError
     if name == "SeqcWarning":
-        from seqc.runtime.layer import SeqcWarning
+        from seqc.runtime.backends import SeqcWarning
 
         return SeqcWarning
     if name == "zoo":

@@ -15,19 +15,22 @@ from seqc.ir.plan import KernelStage
 
 #: Words that generated C++ uses for itself, and that a spec's names must not take.
 RESERVED = frozenset(
-    """State Storage Place Extents Forward Backward Piece seqc std load store where min max abs sqrt
-    floor sign pow exp expm1 sigmoid tanh log log1p softplus logaddexp sin cos normcdf begin end step
-    channel chunk row rows block width threads extents data strides scalars place resets n c t d i
-    int double float bool char short long signed unsigned void auto const static inline template
-    class struct union enum namespace using return if else for while do switch case default break
-    continue goto new delete this true false nullptr operator private public protected virtual
-    friend typedef typename sizeof volatile register extern export explicit mutable asm try catch
-    throw and or not xor bitand bitor compl constexpr decltype noexcept static_assert thread_local
-    product local carry last start b row first flat plain at e from job task cut tables span edge
-    edges cells place march finish rest piece products locals base batch time s p outer inner
-    tasks blocks chunks steps extra fetch fetch_for_write strided Strided Tables Cut i64 kBlock
-    kPiece kAhead kAheadBack kFlush kSave anew compose has_reset begins next
-    found""".split()
+    """
+    State Storage Place Extents Forward Backward Piece seqc std load store where min max abs
+    sqrt floor sign pow exp expm1 sigmoid tanh log log1p softplus logaddexp sin cos normcdf
+    begin end step channel chunk row rows block width threads extents data strides scalars
+    place resets n c t d i int double float bool char short long signed unsigned void auto
+    const static inline template class struct union enum namespace using return if else for
+    while do switch case default break continue goto new delete this true false nullptr
+    operator private public protected virtual friend typedef typename sizeof volatile register
+    extern export explicit mutable asm try catch throw and or not xor bitand bitor compl
+    constexpr decltype noexcept static_assert thread_local product local carry last start b
+    row first flat plain at e from job task cut tables span edge edges cells place march
+    finish rest piece products locals base batch time s p outer inner tasks blocks chunks
+    steps extra fetch fetch_for_write strided Strided Tables Cut i64 kBlock kPiece kAhead
+    kAheadBack kFlush kSave anew compose has_reset begins next found before count share
+    forward
+    """.split()
 )
 #: The template derives further names from a spec's by these endings.
 SUFFIXES = (
@@ -224,7 +227,8 @@ class _Printer:
             Pointer(namer.fresh(f"d_{o.name}"), "Storage", True, True, True) for o in kernel.outputs
         ]
         self.before = {
-            i: Pointer(namer.fresh(f"{self.carries[i]}_before"), "Storage", True) for i in adjoint.saved
+            i: Pointer(namer.fresh(f"{self.carries[i]}_before"), "Storage", True)
+            for i in adjoint.saved
         }
         self.adjoints = [namer.fresh(f"adjoint_{c}") for c in self.carries]
         self.stream_grads: list[Pointer] = []
@@ -253,7 +257,9 @@ class _Printer:
         for i, s in enumerate(self.scalars):
             found["scalar", i] = (s, False)
         for i, name in enumerate(self.carries):
-            found["prev", i] = (self.before[i].name, True) if backward and i in self.before else (name, True)
+            found["prev", i] = (
+                (self.before[i].name, True) if backward and i in self.before else (name, True)
+            )
             found["adjoint", i] = (self.adjoints[i], True)
         return found
 
@@ -267,7 +273,10 @@ class _Printer:
         k = self.kernel
         body = _Body(k.body, self.leaves(False), Namer(self.taken))
         body.visit([*(c.after for c in k.carries), *(o.node for o in k.outputs)])
-        stores = [f"{name}[c] = {body.names[c.after]};" for name, c in zip(self.carries, k.carries, strict=True)]
+        stores = [
+            f"{name}[c] = {body.names[c.after]};"
+            for name, c in zip(self.carries, k.carries, strict=True)
+        ]
         for p, o in zip(self.outputs, k.outputs, strict=True):
             stores.append(f"store({p.name} + c, {body.names[o.node]});")
         lines = [*body.lines, *stores]
@@ -278,21 +287,28 @@ class _Printer:
 
     def saves(self) -> list[tuple[str, str]]:
         """(where, carry) of the states stored for the backward march alone."""
-        return [(p.name, self.carries[i]) for p, i in zip(self.extra, self.extra_carries, strict=True)]
+        return [
+            (p.name, self.carries[i]) for p, i in zip(self.extra, self.extra_carries, strict=True)
+        ]
 
     def forward_summary(self, s: int) -> Step:
         """The step that composes a chunk's affine maps for carry s, the earlier carries running."""
         k = self.kernel
         body = _Body(k.body, self.leaves(False), Namer(self.taken))
         carry = k.carries[s]
-        roots, earlier = [carry.coefficient, carry.offset], []
+        roots = [carry.coefficient, carry.offset]
+        earlier: list[int] = []
         for i in reversed(range(s)):
             if self.needed(k.body, roots, i):
                 roots.append(k.carries[i].after)
                 earlier.insert(0, i)
         body.visit([*(k.carries[i].after for i in earlier), carry.coefficient, carry.offset])
         a, b = body.names[carry.coefficient], body.names[carry.offset]
-        lines = [*body.lines, f"product[c] = {a} * product[c];", f"local[c] = {a} * local[c] + {b};"]
+        lines = [
+            *body.lines,
+            f"product[c] = {a} * product[c];",
+            f"local[c] = {a} * local[c] + {b};",
+        ]
         lines += [f"{self.carries[i]}[c] = {body.names[k.carries[i].after]};" for i in earlier]
         return Step(
             f"summarise_{carry.name}", lines, self.pointers(body), [],
@@ -321,7 +337,9 @@ class _Printer:
                 p = next(sinks)
                 value = body.names[node]
                 lines.append(
-                    f"store({p.name} + c, {value});" if p.type == "Storage" else f"{p.name}[c] = {value};"
+                    f"store({p.name} + c, {value});"
+                    if p.type == "Storage"
+                    else f"{p.name}[c] = {value};"
                 )
         sums = iter(self.constant_grads)
         for node in a.constants:
@@ -385,17 +403,19 @@ class _Printer:
 def print_cpp(kernel: Kernel, adjoint: Adjoint) -> str:
     """The kernel's C++ source, without what all kernels share."""
     p = _Printer(kernel, adjoint)
+    carries = range(len(p.carries))
     saved: list[tuple[str, str]] = [(p.before[i].name, p.carries[i]) for i in adjoint.saved]
     view = CppView(
         name=kernel.name, axes=kernel.axes, streams=p.streams, constants=p.constants, masks=p.masks,
         scalars=p.scalars, carries=p.carries, outputs=p.outputs, extra=p.extra, grads=p.grads,
         saved=saved, stream_grads=p.stream_grads, constant_grads=p.constant_grads,
-        forward=p.forward(), forward_summaries=[p.forward_summary(s) for s in range(len(p.carries))],
-        backward=p.backward(),
-        backward_summaries=[p.backward_summary(s) for s in range(len(p.carries))],
+        forward=p.forward(), forward_summaries=[p.forward_summary(s) for s in carries],
+        backward=p.backward(), backward_summaries=[p.backward_summary(s) for s in carries],
     )  # fmt: skip
-    return environment().get_template("cpp/kernel.cpp.jinja").render(
-        k=view, adjoints=p.adjoints, saves=p.saves(), before=list(p.before.values())
+    return (
+        environment()
+        .get_template("cpp/kernel.cpp.jinja")
+        .render(k=view, adjoints=p.adjoints, saves=p.saves(), before=list(p.before.values()))
     )
 
 

@@ -306,4 +306,6 @@ def before(field: History) -> str:
     """What a read of the field sees before the first step, (B, *axes); None for zero."""
     if not field.state:
         return "None"
-    return f"fresh and fresh.{field.name}" if field.single else f"fresh and fresh.{field.name}[:, 0]"
+    return (
+        f"fresh and fresh.{field.name}" if field.single else f"fresh and fresh.{field.name}[:, 0]"
+    )

@@ -15,7 +15,7 @@ from seqc.codegen.equations import (
 )
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
-from seqc.ir.recurrence import LearnedMap, Recurrence
+from seqc.ir.recurrence import Equation, Input, LearnedMap, Recurrence, State
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def axes_table(entries: list[tuple[str, tuple[str, ...]]]) -> str:
 
 def value_axes(recurrence: Recurrence, name: str) -> tuple[str, ...]:
     """The axes of an input, equation or state."""
-    for entry in (*recurrence.inputs, *recurrence.states, *recurrence.equations):
-        if entry.name == name:
-            return entry.axes
-    raise KeyError(name)
+    named: list[Input | State | Equation] = [
+        *recurrence.inputs, *recurrence.states, *recurrence.equations
+    ]  # fmt: skip
+    return next(entry.axes for entry in named if entry.name == name)
 
 
 def tables(plan: Plan) -> list[tuple[str, str]]:
@@ -282,7 +282,9 @@ class ParallelLines:
         name = e.namer.fresh(stage.name)
         if first.kind == "conv":
             window = e.window(r.nodes[stage.nodes[0]], first)
-            self.out.append(f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)")
+            self.out.append(
+                f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)"
+            )
         else:
             parts = [e.flat(s) for s in stage.sources]
             source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
@@ -321,7 +323,7 @@ class ParallelLines:
             f"    {tuple_text(scalars)}, {tuple_text(extents)},",
             ")",
         ]
-        for n, variable, o in zip(stage.outputs, outputs, k.outputs, strict=True):
+        for n, variable in zip(stage.outputs, outputs, strict=True):
             e.known[n] = Text(variable, axes=k.axes)
 
     def named(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""A kernel's mirror: the same outputs and final carries in plain torch, differentiable to any order."""
+"""A kernel's mirror: the same results in plain torch, differentiable to any order."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ class _Mirror:
             operand = kernel.operands[stream.operand]
             source = self.operands[stream.operand]
             if operand.packed:
-                index = {a: f"extents[{2 + i}]" for i, a in enumerate((*kernel.axes, *kernel.other_axes))}
+                axes = (*kernel.axes, *kernel.other_axes)
+                index = {a: f"extents[{2 + i}]" for i, a in enumerate(axes)}
                 shapes = ", ".join(
                     "(" + "".join(f"{index[a]}, " for a in part) + ")" for part in operand.parts
                 )
@@ -136,5 +137,5 @@ def print_mirror(kernel: Kernel, name: str) -> str:
     mirror = _Mirror(kernel)
     body = mirror.lines()
     head = f"def {name}({', '.join(mirror.arguments)}):"
-    doc = f'    """{kernel.name} in plain torch: what its derivatives of higher order run through."""'
+    doc = f'    """{kernel.name} in plain torch, for derivatives of higher order."""'
     return "\n".join([head, doc, *(f"    {line}" for line in body)])

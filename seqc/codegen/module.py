@@ -28,8 +28,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqc.runtime.kernels import FusedKernel, KernelSpec, state_dtype
-from seqc.runtime.layer import Field, Layer, begin, keep_mask, linear, spread_axes, spread_to
+from seqc.runtime.kernels import FusedKernel
+from seqc.runtime.layer import Layer
 from seqc.runtime.maps import project
 from seqc.runtime.pointwise import (
     choose,
@@ -54,7 +54,10 @@ from seqc.runtime.sequence import (
     remember,
     split,
     windows,
-)"""
+)
+from seqc.runtime.shell import Field
+from seqc.runtime.spec import KernelSpec, state_dtype
+from seqc.runtime.steps import begin, keep_mask, linear, spread_axes, spread_to"""
 
 
 def print_module(

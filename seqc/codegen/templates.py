@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @cache
 def environment() -> Environment:
-    """Templates of ``seqc.templates``; an undefined name is an error, blocks leave no blank lines."""
+    """Templates of ``seqc.templates``; an undefined name is an error."""
     return Environment(
         loader=PackageLoader("seqc.templates", ""),
         undefined=StrictUndefined,

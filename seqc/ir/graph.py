@@ -138,9 +138,7 @@ def rebuild(
         if visit is not None:
             out[i] = visit(node, args)
         else:
-            out[i] = builder.add(
-                node.op, *args, axes=node.axes, attrs=node.attrs, span=node.span
-            )
+            out[i] = builder.add(node.op, *args, axes=node.axes, attrs=node.attrs, span=node.span)
     return out
 
 

@@ -93,13 +93,25 @@ class Kernel:
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}"]
-        lines += [f"  operand {o.name}: {' | '.join(' '.join(p) or '1' for p in o.parts)}" for o in self.operands]
-        lines += [f"  stream {i} {s.name} = {self.operands[s.operand].name}[{s.position}]" for i, s in enumerate(self.streams)]
-        lines += [f"  constant {i} {c.name}: {' '.join(c.axes) or 1}" for i, c in enumerate(self.constants)]
+        lines += [
+            f"  operand {o.name}: {' | '.join(' '.join(p) or '1' for p in o.parts)}"
+            for o in self.operands
+        ]
+        lines += [
+            f"  stream {i} {s.name} = {self.operands[s.operand].name}[{s.position}]"
+            for i, s in enumerate(self.streams)
+        ]
+        lines += [
+            f"  constant {i} {c.name}: {' '.join(c.axes) or 1}"
+            for i, c in enumerate(self.constants)
+        ]
         lines += [f"  scalar {i} {s}" for i, s in enumerate(self.scalars)]
         lines += [f"  mask {i} {m}" for i, m in enumerate(self.masks)]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.body)]
-        lines += [f"  carry {c.name}: %{c.coefficient} * prev + %{c.offset} -> %{c.after}" for c in self.carries]
+        lines += [
+            f"  carry {c.name}: %{c.coefficient} * prev + %{c.offset} -> %{c.after}"
+            for c in self.carries
+        ]
         lines += [f"  output {o.name} = %{o.node}" for o in self.outputs]
         return "\n".join(lines)
 
@@ -144,7 +156,12 @@ class Adjoint:
             f"  carry {c.name}: slope %{s} passes %{p}"
             for c, s, p in zip(self.kernel.carries, self.slopes, self.carried, strict=True)
         ]
-        lines += [f"  d {s.name} = %{n}" for s, n in zip(self.kernel.streams, self.streams, strict=True)]
-        lines += [f"  d {c.name} += %{n}" for c, n in zip(self.kernel.constants, self.constants, strict=True)]
+        lines += [
+            f"  d {s.name} = %{n}" for s, n in zip(self.kernel.streams, self.streams, strict=True)
+        ]
+        lines += [
+            f"  d {c.name} += %{n}"
+            for c, n in zip(self.kernel.constants, self.constants, strict=True)
+        ]
         lines += [f"  reads back {[self.kernel.carries[i].name for i in self.saved]}"]
         return "\n".join(lines)

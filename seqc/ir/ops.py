@@ -31,7 +31,7 @@ CONDITIONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset"})
 #   size   (name,)             a size as a number
 #   hyper  (name,)             a hyper-parameter, changeable on the built module
 #   param  (name,)             a learned parameter, constant in time
-#   read   (name, lag)         an input now (lag 0), or any value `lag` steps ago; lag: int, or a size's name
+#   read   (name, lag)         an input now (0), or a value `lag` steps ago (int or size)
 RECURRENCE_LEAVES = frozenset({"const", "size", "hyper", "param", "read", "index", "symbol"})
 
 # Structural operations of a Recurrence's graph.
@@ -39,8 +39,9 @@ RECURRENCE_LEAVES = frozenset({"const", "size", "hyper", "param", "read", "index
 #   reduce (kind, axis)        kind: sum | mean | max | min
 #   cumsum (axis,)             running sum along an axis
 #   shift  (axis, k)           along an axis, zeros enter
-#   keep   (site,)             arg: probability.  A truth value per step, sequence and axes: false with that
-#                              probability while training, true in eval.  drop(e, p) is where(keep(p), e, 0)
+#   keep   (site,)             arg: probability.  A truth value a step, sequence and axes: false
+#                              with that probability while training, true in eval.
+#                              drop(e, p) is where(keep(p), e, 0)
 #   index  (axis,)             0, 1, … along an axis (a leaf)
 STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "keep"})
 

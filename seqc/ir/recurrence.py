@@ -175,7 +175,10 @@ class Recurrence:
         lines += [f"  hyper {h.name} = {h.default}" for h in self.hypers]
         lines += [f"  input {i.name}: {' '.join(i.axes) or 1}" for i in self.inputs]
         lines += [f"  param {p.name}: {' '.join(p.axes) or 1}" for p in self.params]
-        lines += [f"  map {i} {m.kind} {m.prefix}: {' '.join(m.axes) or 1}" for i, m in enumerate(self.maps)]
+        lines += [
+            f"  map {i} {m.kind} {m.prefix}: {' '.join(m.axes) or 1}"
+            for i, m in enumerate(self.maps)
+        ]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]
         lines += [f"  state {s.name}: init %{s.init}, update %{s.update}" for s in self.states]
         lines += [f"  {e.name}{'' if e.constant else '[t]'} = %{e.node}" for e in self.equations]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,7 @@ def compile_spec(
     spec: str | os.PathLike[str], *, layer: str | None = None, backend: str = "auto"
 ) -> type[Any]:
     """The torch.nn.Module class of a spec's layer; see ``seqc.compile``."""
-    from seqc.runtime.layer import BACKENDS
+    from seqc.runtime.environment import BACKENDS
     from seqc.runtime.load import announce, keep_text, load_module
 
     if backend not in BACKENDS:
@@ -223,13 +224,9 @@ def cache_key(source: Source, layer: str | None, backend: str) -> str:
 @cache
 def fingerprint() -> str:
     """This compiler's own files, by path, size and time: a changed seqc compiles anew."""
-    import seqc
-    import seqc.grammar
-    import seqc.templates
-
+    data = (Path(str(files(f"seqc.{room}"))) for room in ("grammar", "templates"))
     entries = []
-    for package in (seqc, seqc.grammar, seqc.templates):
-        root = Path(package.__path__[0])
+    for root in (Path(__file__).parent.parent, *data):
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".lark", ".seq", ".jinja", ".h"):
                 stat = path.stat()

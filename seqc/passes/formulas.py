@@ -19,7 +19,9 @@ _LIMIT = 4000
 class Formulas:
     """Prints nodes; ``leaf`` names leaves, ``names`` the nodes that the spec names."""
 
-    def __init__(self, graph: Graph, leaf: Callable[[int], str | None], names: dict[int, str]) -> None:
+    def __init__(
+        self, graph: Graph, leaf: Callable[[int], str | None], names: dict[int, str]
+    ) -> None:
         self.graph = graph
         self.leaf = leaf
         self.names = names

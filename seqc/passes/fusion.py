@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Stream
 from seqc.ir.ops import CONDITIONS
-
-if TYPE_CHECKING:
-    from seqc.passes.staging import Layout
+from seqc.passes.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,9 @@ class _Fusion:
         node = self.nodes[n]
         recurrence = self.layout.recurrence
         if node.op == "read":
-            return str(node.attrs[0]) if node.attrs[1] == 0 else f"{node.attrs[0]}_lag{node.attrs[1]}"
+            return (
+                str(node.attrs[0]) if node.attrs[1] == 0 else f"{node.attrs[0]}_lag{node.attrs[1]}"
+            )
         if node.op == "map":
             prefix = recurrence.maps[int(node.attrs[0])].prefix
             return prefix.replace(".", "_") + "_pre"

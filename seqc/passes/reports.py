@@ -5,8 +5,8 @@ from __future__ import annotations
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
-from seqc.passes.pipeline import Compilation, library_algebras
 from seqc.passes.formulas import formulas
+from seqc.passes.pipeline import Compilation, library_algebras
 from seqc.symbolic.algebra import prove
 
 

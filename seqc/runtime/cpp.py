@@ -13,15 +13,13 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqc.runtime.build import build_library
-
-if TYPE_CHECKING:
-    from seqc.runtime.kernels import KernelSpec
+from seqc.runtime.spec import KernelSpec
 
 _STORAGE = {
     torch.float32: ("float", "float"),
@@ -316,7 +314,7 @@ class _Layout:
     def stream_gradients(
         self, operands: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[int], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
-        """One packed gradient an operand, written in place by the march, with the streams' addresses.
+        """One packed gradient an operand, written in place, with the addresses of its streams.
 
         A stream that lacks some of the kernel's axes gets a gradient over all of
         them, to be summed into its place afterwards (the third result).
@@ -358,7 +356,9 @@ class _Layout:
     def constant_gradients(self) -> list[Tensor | None]:
         """Sums over time, (B, *axes) in float64, a batch row each."""
         return [
-            torch.zeros([self.extents[0], *self.extents[2:]], dtype=torch.float64) if moves else None
+            torch.zeros([self.extents[0], *self.extents[2:]], dtype=torch.float64)
+            if moves
+            else None
             for moves in self.spec.steady
         ]
 

@@ -16,11 +16,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-BACKENDS = ("auto", "reference", "cpp", "cuda")
+BACKENDS = ("auto", "reference", "cpp")
 
 # (name, default, meaning): what `seqc --help` and the documentation print.
 SWITCHES: tuple[tuple[str, str, str], ...] = (
-    ("SEQC_BACKEND", "auto", "the backend where none is named: auto, reference, cpp or cuda"),
+    ("SEQC_BACKEND", "auto", "the backend where none is named: auto, reference or cpp"),
     ("SEQC_CACHE_DIR", "~/.cache/seqc", "where compiled kernels and generated modules are kept"),
     ("SEQC_CXX", "", 'the C++ compiler, with arguments if need be ("ccache g++"), and no other'),
     ("SEQC_CXXFLAGS", "", "flags added to those of every C++ kernel, quoted as in a shell"),

@@ -12,64 +12,19 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
+from seqc.runtime.spec import KernelSpec, state_dtype
 
 NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _REGISTERING = threading.Lock()
 
 Mirror = Callable[..., tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True)
-class KernelSpec:
-    """The tables of a fused kernel, positions standing for names.
-
-    axes       the axes that the kernel runs over, in order
-    others     further axes that lie packed in its operands; extents are (B, T, *axes, *others)
-    operands   for each tensor that streams are cut from: (packed, axes of each part)
-    streams    (operand, part) of each stream
-    constants  axes of each value constant in time
-    masks      axes of each dropout mask
-    carries    how many states it carries
-    outputs    the axes of each value stored for every step
-    saved      for each carry that the backward march reads back, (carry, output that holds it, or -1)
-    moving     for each stream, whether it has a gradient;  steady: for each constant
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    others: tuple[str, ...]
-    operands: tuple[tuple[bool, tuple[tuple[str, ...], ...]], ...]
-    streams: tuple[tuple[int, int], ...]
-    constants: tuple[tuple[str, ...], ...]
-    masks: tuple[tuple[str, ...], ...]
-    carries: int
-    outputs: int
-    saved: tuple[tuple[int, int], ...]
-    moving: tuple[bool, ...]
-    steady: tuple[bool, ...]
-
-    def stream_axes(self, i: int) -> tuple[str, ...]:
-        """The axes of stream i."""
-        operand, part = self.streams[i]
-        return self.operands[operand][1][part]
-
-    @property
-    def extra(self) -> tuple[int, ...]:
-        """Carries whose every step must be stored besides the outputs, for the backward march."""
-        return tuple(carry for carry, output in self.saved if output < 0)
-
-
-def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What a recurrence accumulates in: float64 for float64, else float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def transforming() -> bool:
@@ -149,8 +104,8 @@ class FusedKernel:
                     "supported; call torch.func.jvp outside the compiled function"
                 )
         elif transforming():
-            result = self.mirror(*full[:-1])
-            return tuple(result[:n]), tuple(result[n:])
+            seen = self.mirror(*full[:-1])
+            return tuple(seen[:n]), tuple(seen[n:])
         for listen in self.listeners:
             listen(self.forward_op, full)
         result = self.run(*full)
@@ -216,7 +171,7 @@ def _register(kernel: FusedKernel) -> None:
 
 
 class _Direct(torch.autograd.Function):
-    """The forward operator without the dispatcher, whose Python costs more than small kernels do."""
+    """The forward operator without the dispatcher, which costs more than small kernels do."""
 
     @staticmethod
     def forward(ctx: Any, kernel: FusedKernel, *inputs: Any) -> tuple[Tensor, ...]:
@@ -301,7 +256,9 @@ def _mirror_gradients(
     wanted = [i for i, t in enumerate(saved) if t is not None and t.requires_grad]
     saved = [t.view_as(t) if i in wanted else t for i, t in enumerate(saved)]
     outputs = kernel.mirror(*saved, *rest)
-    pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad]
+    pairs = [
+        (o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad
+    ]
     found: list[Tensor | None] = [None] * (len(saved) - 1)
     if pairs:
         results = torch.autograd.grad(
@@ -355,7 +312,7 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     resets, scalars, extents, dtype = args
     wide = state_dtype(dtype)
     operands, constants, _, _ = _split(spec, tensors)
-    batch, steps, *rest = extents[: 2 + len(spec.axes)]
+    batch, _, *rest = extents[: 2 + len(spec.axes)]
     like = tensors[0]
     full = like.new_empty
     d_starts = [full((batch, *rest), dtype=wide) for _ in range(m)]
@@ -364,7 +321,9 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     d_fresh = [like.new_zeros(shape, dtype=wide) for _ in range(m)]
     if not real:
         d_operands = [torch.empty_like(o, memory_format=torch.contiguous_format) for o in operands]
-        d_constants = [torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants]
+        d_constants = [
+            torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants
+        ]
         return [*d_operands, *d_constants, *d_starts, *d_fresh]
     d_operands, d_constants = kernel.cpp.backward(
         spec, grads, _split(spec, tensors), fresh, kept, resets, scalars, extents, dtype,

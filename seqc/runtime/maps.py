@@ -24,7 +24,7 @@ SMALL_WORK, FEW_ROWS = 1 << 18, 4096
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x @ weight.T + bias`` for x (…, in), weight (out, in), bias (out,)."""
     if not torch.compiler.is_compiling() and _convolves(x, weight):
-        result: Tensor = _Project.apply(x, weight, bias)
+        result: Tensor = _Project.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
     return functional.linear(x, weight, bias)
 

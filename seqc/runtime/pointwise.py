@@ -38,7 +38,7 @@ def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)); torch's own derivative, s (1 - s), has no digits left at large x."""
     if torch.compiler.is_compiling():  # which does not take a Function with a tangent of its own
         return torch.sigmoid(x)
-    result: Tensor = _Sigmoid.apply(x)
+    result: Tensor = _Sigmoid.apply(x)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -51,7 +51,9 @@ def guard(condition: Tensor | bool, value: Tensor, side: bool) -> Tensor:
     if not isinstance(condition, Tensor):
         return value if bool(condition) == side else value.detach()
     stopped = value.detach()
-    return torch.where(condition, value, stopped) if side else torch.where(condition, stopped, value)
+    return (
+        torch.where(condition, value, stopped) if side else torch.where(condition, stopped, value)
+    )
 
 
 def softplus(x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def windows(
 
 
 def centred_windows(value: Tensor, width: int, resets: Tensor | None) -> Tensor:
-    """``width`` steps around every step, (B, T, width, C): (width - 1) // 2 before, the rest after."""
+    """``width`` steps around every step, (B, T, width, C), (width - 1) // 2 of them before it."""
     steps, before = value.shape[1], (width - 1) // 2
     pad = value.new_zeros(value.shape[0], width - 1, value.shape[2])
     joined = torch.cat((pad[:, :before], value, pad[:, before:]), 1)

@@ -40,7 +40,9 @@ BINARY = ["min", "max", "logaddexp", "pow"]
 
 # The same references in float64, for the many points of float.
 FAST = {
-    "sigmoid": lambda x: np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(x) / (1 + np.exp(x))),
+    "sigmoid": lambda x: np.where(
+        x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(x) / (1 + np.exp(x))
+    ),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "normcdf": lambda x: torch.special.erfc(torch.from_numpy(-x / np.sqrt(2.0))).numpy() / 2,
 }
@@ -69,8 +71,16 @@ def folder(tmp_path_factory):
         for name in UNARY:
             loop(f"{name}_{t}", f"const {t}* x, {t}* y", f"y[i] = seqc::{name}(x[i])")
         for name in BINARY:
-            loop(f"{name}_{t}", f"const {t}* a, const {t}* b, {t}* y", f"y[i] = seqc::{name}(a[i], b[i])")
-        loop(f"where_{t}", f"const {t}* a, const {t}* b, {t}* y", "y[i] = seqc::where(a[i] > 0, a[i], b[i])")
+            loop(
+                f"{name}_{t}",
+                f"const {t}* a, const {t}* b, {t}* y",
+                f"y[i] = seqc::{name}(a[i], b[i])",
+            )
+        loop(
+            f"where_{t}",
+            f"const {t}* a, const {t}* b, {t}* y",
+            "y[i] = seqc::where(a[i] > 0, a[i], b[i])",
+        )
     for t in "bfloat16", "float16":
         loop(f"load_{t}", f"const seqc::{t}* x, float* y", "y[i] = seqc::load(x + i)")
         loop(f"store_{t}", f"const float* x, seqc::{t}* y", "seqc::store(y + i, x[i])")
@@ -93,7 +103,10 @@ def test_every_loop_is_vectorised(compiler, folder):
     )  # fmt: skip
     if report.returncode != 0:
         pytest.skip("the compiler is not GCC")
-    vectorised = {int(line) for line in re.findall(r"math\.cc:(\d+):\d+: optimized: loop vectorized", report.stderr)}
+    vectorised = {
+        int(line)
+        for line in re.findall(r"math\.cc:(\d+):\d+: optimized: loop vectorized", report.stderr)
+    }
     name = None
     for number, line in enumerate((folder / "math.cc").read_text().splitlines(), 1):
         if found := re.match(r'extern "C" void (\w+)', line):
@@ -128,7 +141,9 @@ def exact(function, x):
     with mpmath.workdps(40):
         values = [function(mpmath.mpf(float(v))) for v in x]
         high = np.array([float(v) for v in values])
-        return high, np.array([float(v - h) if np.isfinite(h) else 0.0 for v, h in zip(values, high)])
+        return high, np.array(
+            [float(v - h) if np.isfinite(h) else 0.0 for v, h in zip(values, high, strict=True)]
+        )
 
 
 def ulps(y, high, low, dtype):
@@ -155,17 +170,25 @@ def domain(name, x):
 
 @pytest.mark.parametrize("name", UNARY)
 def test_float(library, name):
-    function, span, bound, _ = UNARY[name]
+    _, span, bound, _ = UNARY[name]
     x = domain(name, points(np.float32, *span, dense=200_000, sparse=200_000))
     with np.errstate(all="ignore"):
         high = FAST.get(name, getattr(np, name, None))(x.astype(np.float64))
-        assert ulps(run(library, name, np.float32, x), high, np.zeros_like(high), np.float32) <= bound
+        assert (
+            ulps(run(library, name, np.float32, x), high, np.zeros_like(high), np.float32) <= bound
+        )
 
 
 @pytest.mark.parametrize("name", UNARY)
 def test_double(library, name):
     function, span, _, bound = UNARY[name]
-    wide = {"exp": (-750, 712), "sigmoid": (-750, 40), "softplus": (-750, 40), "normcdf": (-39, 9), "tanh": (-20, 20)}
+    wide = {
+        "exp": (-750, 712),
+        "sigmoid": (-750, 40),
+        "softplus": (-750, 40),
+        "normcdf": (-39, 9),
+        "tanh": (-20, 20),
+    }
     x = domain(name, points(np.float64, *wide.get(name, span), dense=1500, sparse=1500))
     if name not in ("log", "log1p", "sqrt"):  # mpmath takes no huge arguments
         x = np.clip(x, -1e6, 1e6)
@@ -228,7 +251,12 @@ def test_logaddexp(library, dtype):
     b[::5] = a[::5]
     y = run(library, "logaddexp", dtype, a, b)
     with mpmath.workdps(40):
-        high = np.array([float(mpmath.log(mpmath.exp(float(u)) + mpmath.exp(float(v)))) for u, v in zip(a, b)])
+        high = np.array(
+            [
+                float(mpmath.log(mpmath.exp(float(u)) + mpmath.exp(float(v))))
+                for u, v in zip(a, b, strict=True)
+            ]
+        )
     # Near 0 the rounding of the larger argument is what is left; so it is in any such formula.
     scale = np.maximum(np.abs(high), np.maximum(np.abs(a), np.abs(b)).clip(max=1))
     assert (np.abs(y - high) <= 2 * np.finfo(dtype).eps * scale).all()
@@ -272,7 +300,9 @@ def test_rounding(library, name, dtype):
     middle = ((ordered[1:] + ordered[:-1]) / 2).astype(np.float32)
     last = np.float32(2 * ordered[-1] - ordered[-3]) if name == "float16" else np.float32(3.4e38)
     bits = np.random.default_rng(0).integers(0, 2**32, 400_000, dtype=np.uint32).view(np.float32)
-    edges = np.array([inf, -inf, nan, 65504, 65519.99, 65520, 65536, -65520, last, 0.0, -0.0], np.float32)
+    edges = np.array(
+        [inf, -inf, nan, 65504, 65519.99, 65520, 65536, -65520, last, 0.0, -0.0], np.float32
+    )
     beside = [np.nextafter(middle, np.float32(side)) for side in (inf, -inf)]
     x = np.concatenate([middle, *beside, bits, edges])
     y = call(library, f"store_{name}", x, out=np.uint16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,15 +32,14 @@ class Value:
     name: str
     axes: tuple[str, ...]
     timed: bool = True
+    varies: bool = True
     lags: tuple[str, ...] = ("",)
 
-    def read(self, r: Random, now: bool) -> str:
+    def read(self, r: Random) -> str:
         if not self.timed:
             return self.name
-        lag = "" if now and r.random() < 0.7 else r.choice(self.lags)
-        if not now and lag == "":
-            lag = " - 1"
-        return f"{self.name}[t{lag.replace(' ', '')}]"
+        lag = "" if r.random() < 0.7 else r.choice(self.lags)
+        return f"{self.name}[t{lag}]"
 
 
 @dataclass
@@ -57,10 +57,10 @@ class Spec:
     def leaf(self, axes: tuple[str, ...]) -> str:
         fitting = [v for v in self.values if set(v.axes) <= set(axes)]
         if not fitting or self.r.random() < 0.12:
-            return self.r.choice(["0.5", "rate", "2", "gain", "0.25", "hidden", "-1"])
+            return self.r.choice(["0.5", "rate", "2", "gain", "0.25", "hidden / 4", "-1"])
         if axes and self.r.random() < 0.05:
             return f"index({self.r.choice(axes)})"
-        return self.r.choice(fitting).read(self.r, now=True)
+        return self.r.choice(fitting).read(self.r)
 
     def expression(self, axes: tuple[str, ...], depth: int) -> str:
         r = self.r
@@ -83,12 +83,18 @@ class Spec:
             one, other
         )
 
-    def timed(self) -> list[Value]:
-        return [v for v in self.values if v.timed]
+    def varying(self) -> list[Value]:
+        """What a map may read: it must change in time."""
+        return [v for v in self.values if v.varies and v.timed]
+
+    def changes(self, text: str) -> bool:
+        """Whether an expression reads something that changes in time."""
+        return any(re.search(rf"\b{v.name}\[t", text) for v in self.varying())
 
     def add(self, name: str, axes: tuple[str, ...], text: str) -> None:
         self.lines.append(f"{name}[t]: {declared(axes)} = {text}")
-        self.values.append(Value(name, axes, True, ("", " - 1", " - 2", " - 3", " - lag")))
+        lags = ("", "-1", "-2", "-3", "-lag")
+        self.values.append(Value(name, axes, True, self.changes(text), lags))
 
     def equation(self) -> None:
         r, name = self.r, self.name()
@@ -97,25 +103,26 @@ class Spec:
         if kind == "pointwise":
             self.add(name, axes, self.expression(axes, r.randint(1, 3)))
         elif kind == "linear":
-            sources = r.sample(self.timed(), min(len(self.timed()), r.randint(1, 2)))
-            reads = ", ".join(v.read(r, now=True) for v in sources)
+            sources = r.sample(self.varying(), min(len(self.varying()), r.randint(1, 2)))
+            reads = ", ".join(v.read(r) for v in sources)
             bias = r.choice(["", ", bias = false"])
-            self.add(name, axes, r.choice(["linear({})", "sigmoid(linear({}))"]).format(reads + bias))
+            form = r.choice(["linear({})", "sigmoid(linear({}))"])
+            self.add(name, axes, form.format(reads + bias))
         elif kind == "conv":
-            source = r.choice(self.timed())
+            source = r.choice(self.varying())
             width = r.choice(["1", "2", "3", "4", "width"])
             depthwise = r.random() < 0.3
             extra = ", depthwise = true" if depthwise else ""
             read = f"{source.name}[t]"
             self.add(name, source.axes if depthwise else axes, f"conv({read}, {width}{extra})")
         else:
-            wide = [v for v in self.timed() if v.axes]
+            wide = [v for v in self.values if v.timed and v.axes]
             if not wide:
                 self.add(name, axes, self.expression(axes, 2))
                 return
             source = r.choice(wide)
             axis = r.choice(source.axes)
-            read = source.read(r, now=True)
+            read = source.read(r)
             if kind == "reduce":
                 left = tuple(a for a in source.axes if a != axis)
                 call = r.choice(["sum", "mean", "max", "min"])
@@ -127,7 +134,8 @@ class Spec:
     def state(self) -> None:
         r, name, axes = self.r, self.name(), self.r.choice(AXES)
         fitting = [v.name for v in self.values if not v.timed and set(v.axes) <= set(axes)]
-        init = r.choice(["", " = learned", " = 0.5", " = rate * gain", *(f" = {n}" for n in fitting)])
+        inits = ["", " = learned", " = 0.5", " = rate * gain", *(f" = {n}" for n in fitting)]
+        init = r.choice(inits)
         self.lines.insert(0, f"state {name}[t]: {declared(axes)}{init}")
         coefficient = r.choice(BOUNDED).format(self.expression(axes, r.randint(0, 2)))
         if r.random() < 0.3:
@@ -140,8 +148,10 @@ class Spec:
             if r.random() < 0.9
             else ["{b}"]
         )
-        self.lines.append(f"{name}[t] = " + form.format(a=coefficient, b=offset, h=past))
-        self.values.append(Value(name, axes, True, ("", " - 1", " - 1", " - 2", " - lag")))
+        text = form.format(a=coefficient, b=offset, h=past)
+        self.lines.append(f"{name}[t] = {text}")
+        varies = form != "{b}" or self.changes(text)
+        self.values.append(Value(name, axes, True, varies, ("", "-1", "-1", "-2", "-lag")))
 
 
 def declared(axes: tuple[str, ...]) -> str:
@@ -159,15 +169,15 @@ def random_spec(r: Random) -> str:
     for _ in range(r.randint(1, 3)):
         name, axes = s.name(), r.choice(AXES)
         head.append(f"input {name}[t]: {declared(axes)}")
-        s.values.append(Value(name, axes, True, ("", " - 1", " - 2", " - lag")))
+        s.values.append(Value(name, axes, True, True, ("", "-1", "-2", "-lag")))
     for _ in range(r.randint(0, 2)):
         name, axes = s.name(), r.choice(AXES)
         head.append(f"param {name}: {declared(axes)} = normal(0, 1)")
-        s.values.append(Value(name, axes, False))
+        s.values.append(Value(name, axes, False, False))
     if r.random() < 0.3:
         name, axes = s.name(), r.choice(AXES)
         s.lines.append(f"{name}: {declared(axes)} = {s.steady(axes)}")
-        s.values.append(Value(name, axes, False))
+        s.values.append(Value(name, axes, False, False))
     steps = ["state"] * r.randint(1, 3) + ["equation"] * r.randint(0, 4)
     r.shuffle(steps)
     inputs = [v for v in s.values if v.timed]
@@ -175,5 +185,7 @@ def random_spec(r: Random) -> str:
         s.state() if step == "state" else s.equation()
     made = [v for v in s.values if v.timed and v not in inputs]
     outputs = r.sample(made, min(len(made), r.randint(1, 3)))
+    if r.random() < 0.5:  # equations may stand in any order
+        r.shuffle(s.lines)
     foot = "output " + ", ".join(f"{v.name}[t]" for v in outputs)
     return "\n".join(["", *head, *s.lines, foot, ""])

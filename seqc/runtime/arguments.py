@@ -1,0 +1,182 @@
+"""What a call of a layer accepts, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqc.runtime.shell import Shell
+from seqc.runtime.spec import state_dtype
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+class Arguments(Shell):
+    """Checks of inputs, states, resets and packed boundaries; results as a caller sees them."""
+
+    def _start(self, batch: int, like: Tensor) -> Any:
+        """The state before the first step."""
+        raise NotImplementedError
+
+    def _describe(self, axes: Sequence[str], lead: str) -> str:
+        """A shape in words, e.g. (B, T, hidden=128)."""
+        inner = ", ".join(f"{a}={self._extent(a)}" for a in axes) or "1"
+        return f"({lead}, {inner})"
+
+    def _check_input(self, name: str, x: Any, lead: str) -> None:
+        """Raise for an input that is not what the spec declares."""
+        kind, axes = type(self).__name__, self.INPUTS[name]
+        want = self._describe(axes, lead)
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{kind}: {name} must be a tensor {want}, not {type(x).__name__}")
+        if x.dtype not in _FLOATS:
+            raise TypeError(
+                f"{kind}: {name} must be float32, float64, bfloat16 or float16, not {x.dtype}; "
+                f"convert it, e.g. {name}.float()"
+            )
+        inner = self._shape(axes) or (1,)
+        leading = 2 if lead == "B, T" else 1
+        if x.dim() != leading + len(inner) or tuple(x.shape[leading:]) != inner:
+            hint = ""
+            if x.dim() == leading - 1 + len(inner):
+                hint = f"; {name}.unsqueeze(0) gives it a batch axis" if leading == 2 else ""
+            raise ValueError(f"{kind}: {name} must be {want}, not {tuple(x.shape)}{hint}")
+
+    def _enter(
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """Check a call's arguments; inputs without axes lose their last dimension."""
+        names = list(self.INPUTS)
+        for name, x in zip(names, inputs, strict=True):
+            self._check_input(name, x, "B, T")
+        first = inputs[0]
+        for name, x in zip(names[1:], inputs[1:], strict=True):
+            if x.shape[:2] != first.shape[:2]:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} has batch and time {tuple(x.shape[:2])}, "
+                    f"but {names[0]} has {tuple(first.shape[:2])}"
+                )
+        self._check_alike(inputs)
+        self._check_resets(resets, first, "B, T")
+        return self._strip(inputs), self._state(state, first.shape[0], first)
+
+    def _check_resets(self, resets: Any, x: Tensor, lead: str) -> None:
+        """Raise for resets that are not a mask over the leading dimensions of an input."""
+        if resets is None:
+            return
+        kind, want = type(self).__name__, tuple(x.shape[: 2 if lead == "B, T" else 1])
+        if not isinstance(resets, Tensor) or tuple(resets.shape) != want:
+            got = tuple(resets.shape) if isinstance(resets, Tensor) else type(resets).__name__
+            shape = f"({lead})" if "," in lead else f"({lead},)"
+            raise ValueError(f"{kind}: resets must be a mask {shape} = {want}, not {got}")
+        if resets.dtype != torch.bool:
+            raise TypeError(f"{kind}: resets must be bool, not {resets.dtype}")
+        if resets.device != x.device:
+            raise ValueError(f"{kind}: resets are on {resets.device}, the input on {x.device}")
+
+    def _check_alike(self, inputs: tuple[Tensor, ...]) -> None:
+        """Inputs and parameters live on one device and have one dtype (autocast aside)."""
+        kind, names = type(self).__name__, list(self.INPUTS)
+        first = inputs[0]
+        for name, x in zip(names[1:], inputs[1:], strict=True):
+            if x.device != first.device:
+                raise ValueError(
+                    f"{kind}: {name} is on {x.device}, but {names[0]} is on {first.device}"
+                )
+            if x.dtype != first.dtype:
+                raise TypeError(
+                    f"{kind}: {name} is {x.dtype}, but {names[0]} is {first.dtype}; "
+                    "convert one of them with .to(…)"
+                )
+        for label, p in self.named_parameters():
+            if p.device != first.device:
+                raise ValueError(
+                    f"{kind}: {names[0]} is on {first.device}, but the parameter {label} is on "
+                    f"{p.device}; move one of them with .to(…)"
+                )
+            if p.dtype != first.dtype and not torch.is_autocast_enabled(first.device.type):
+                raise TypeError(
+                    f"{kind}: {names[0]} is {first.dtype}, but the parameter {label} is "
+                    f"{p.dtype}; convert one of them with .to(…)"
+                )
+            break
+
+    def _strip(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Inputs as the equations see them: a value without axes has no axis."""
+        return tuple(
+            x if axes else x[..., 0] for x, axes in zip(inputs, self.INPUTS.values(), strict=True)
+        )
+
+    def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
+        """Outputs as a caller sees them: one tensor, or a tuple."""
+        dressed = tuple(
+            (y if axes else y.unsqueeze(-1)).to(dtype)
+            for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True)
+        )
+        return dressed[0] if len(dressed) == 1 else dressed
+
+    def _state(self, state: Any, batch: int, like: Tensor) -> Any:
+        """The state a call starts from, checked; None is the spec's own start."""
+        if state is None:
+            return self._start(batch, like)
+        kind = type(self).__name__
+        if isinstance(state, Tensor) or not isinstance(state, (tuple, list)):
+            raise TypeError(
+                f"{kind}: state must be the {kind}State that a call returned "
+                f"(fields: {', '.join(f.name for f in self.FIELDS)}), not {type(state).__name__}"
+            )
+        if len(state) != len(self.FIELDS):
+            raise ValueError(
+                f"{kind}: state must have {len(self.FIELDS)} fields "
+                f"({', '.join(f.name for f in self.FIELDS)}), not {len(state)}"
+            )
+        wide = state_dtype(like.dtype)
+        taken = []
+        for field, value in zip(self.FIELDS, state, strict=True):
+            want = self._field_shape(field, batch)
+            shown = want if field.axes else (*want, 1)
+            if not isinstance(value, Tensor) or tuple(value.shape) != shown:
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"{kind}: state.{field.name} must be {shown}, not {got}")
+            if value.device != like.device:
+                raise ValueError(
+                    f"{kind}: state.{field.name} is on {value.device}, the input on {like.device}"
+                )
+            if not value.dtype.is_floating_point:
+                raise TypeError(
+                    f"{kind}: state.{field.name} must be floating point, not {value.dtype}"
+                )
+            taken.append(value.to(wide).reshape(want))
+        return self.State(*taken)
+
+    def _leave(self, state: Any) -> Any:
+        """The state as a caller sees it: a field without axes ends in a 1."""
+        return self.State(
+            *(v if f.axes else v.unsqueeze(-1) for f, v in zip(self.FIELDS, state, strict=True))
+        )
+
+    def _result_dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype of the outputs: the input's, or autocast's where that rules."""
+        if torch.is_autocast_enabled(x.device.type):
+            return torch.get_autocast_dtype(x.device.type)
+        return x.dtype
+
+    def _packed_boundaries(self, cu_seqlens: Tensor, x: Tensor, resets: Tensor | None) -> Tensor:
+        """The resets (1, T) at which the packed sequences of ``cu_seqlens`` begin."""
+        kind = type(self).__name__
+        if x.shape[0] != 1:
+            raise ValueError(
+                f"{kind}: cu_seqlens packs sequences into one batch row, not {x.shape[0]}"
+            )
+        if cu_seqlens.dim() != 1 or cu_seqlens.dtype.is_floating_point or len(cu_seqlens) < 2:
+            raise ValueError(f"{kind}: cu_seqlens must be integers (N + 1,), starting with 0")
+        starts = cu_seqlens.to(torch.int64)
+        if int(starts[0]) != 0 or int(starts[-1]) != x.shape[1] or bool((starts.diff() < 0).any()):
+            raise ValueError(f"{kind}: cu_seqlens must rise from 0 to T = {x.shape[1]}")
+        mask = torch.zeros(1, x.shape[1] + 1, dtype=torch.bool, device=x.device)
+        mask[0, starts[1:-1]] = True  # the first goes on from the state, or starts by itself
+        mask = mask[:, :-1]
+        return mask if resets is None else mask | resets

@@ -1,0 +1,190 @@
+"""What every generated layer is built from: its tables, sizes and hypers by name, parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqc.runtime.environment import BACKENDS
+from seqc.runtime.kernels import FusedKernel
+
+
+class Field(NamedTuple):
+    """One field of a layer's state.
+
+    A ``single`` field is the last value, (B, *axes); any other holds the last K
+    steps, (B, K, *axes) with the oldest first, K the longest of ``lags`` and of
+    ``windows`` less one (numbers, or names of sizes).
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    single: bool
+    lags: tuple[int | str, ...]
+    windows: tuple[int | str, ...]
+
+
+class ParameterRecord(NamedTuple):
+    """How a parameter was declared, for ``reset_parameters``."""
+
+    name: str
+    kind: str
+    values: tuple[float, ...]
+    fan_in: int
+
+
+class Shell(nn.Module):
+    """A layer's tables (filled in by the generated class), its construction and its parameters."""
+
+    SPEC: ClassVar[str] = ""
+    SIZES: ClassVar[dict[str, int | None]] = {}
+    ALIASES: ClassVar[dict[str, str]] = {}
+    HYPERS: ClassVar[dict[str, float]] = {}
+    INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
+    STATES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    OUTPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
+    FIELDS: ClassVar[tuple[Field, ...]] = ()
+    KERNELS: ClassVar[tuple[FusedKernel, ...]] = ()
+    PARALLEL: ClassVar[bool] = True
+    STREAMS: ClassVar[bool] = True
+    State: ClassVar[Any]
+    DEFAULT_BACKEND: ClassVar[str] = "auto"
+
+    backend: str
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        backend: str | None = None,
+        **numbers: float,
+    ) -> None:
+        super().__init__()
+        self._take_numbers(numbers)
+        self.backend = backend if backend is not None else type(self).DEFAULT_BACKEND
+        self._factory = (device, dtype)
+        self._records: list[ParameterRecord] = []
+        self._declare()
+        del self._factory
+        self.reset_parameters()
+
+    def _declare(self) -> None:
+        """Create the parameters (``self._parameter``)."""
+
+    def _take_numbers(self, numbers: dict[str, float]) -> None:
+        """Check sizes and hypers by name, and set them as attributes."""
+        kind = type(self).__name__
+        known = [*self.SIZES, *self.HYPERS]
+        for name in numbers:
+            if name not in known:
+                if name in self.ALIASES:
+                    said = f"{name} is another name for {self.ALIASES[name]}: give that one"
+                else:
+                    said = f"it takes {', '.join(known) or 'no numbers'}"
+                raise TypeError(f"{kind} has no size or hyper {name!r}; {said}")
+        for name, default in self.SIZES.items():
+            value: Any = numbers.get(name, default)
+            if value is None:
+                want = ", ".join(f"{s}=…" for s, d in self.SIZES.items() if d is None)
+                raise TypeError(f"{kind} needs the size {name!r}: {kind}({want})")
+            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            if isinstance(value, bool) or not whole or value < 1:
+                raise ValueError(f"{kind}: size {name!r} must be a positive integer, not {value!r}")
+            setattr(self, name, int(value))
+        for alias, target in self.ALIASES.items():
+            setattr(self, alias, getattr(self, target))
+        for name, number in self.HYPERS.items():
+            value = numbers.get(name, number)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+                raise ValueError(f"{kind}: hyper {name!r} must be a number, not {value!r}")
+            setattr(self, name, float(value))
+
+    def _parameter(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        kind: str = "default",
+        values: tuple[float, ...] = (),
+        fan_in: int = 0,
+    ) -> None:
+        """Declare ``name`` (dots make submodules, so that state_dict reads like the spec)."""
+        holder: nn.Module = self
+        *path, last = name.split(".")
+        for part in path:
+            if part not in holder._modules:
+                holder.add_module(part, nn.Module())
+            holder = getattr(holder, part)
+        device, dtype = self._factory
+        holder.register_parameter(
+            last, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        )
+        self._records.append(ParameterRecord(name, kind, values, fan_in))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew from the distribution that the spec gives it.
+
+        ``default`` is torch.nn.Linear's: uniform in ±1/sqrt(fan in) for weights
+        and biases; other parameters without an init start at zero.
+        """
+        for name, kind, values, fan_in in self._records:
+            p = self.get_parameter(name)
+            match kind:
+                case "default" if fan_in > 0:
+                    bound = 1 / math.sqrt(fan_in)
+                    p.uniform_(-bound, bound)
+                case "default":
+                    p.zero_()
+                case "number":
+                    p.fill_(values[0])
+                case "normal":
+                    p.normal_(values[0], values[1])
+                case "uniform":
+                    p.uniform_(values[0], values[1])
+                case "orthogonal":
+                    gain = values[0] if values else 1.0
+                    if p.dim() >= 2:
+                        nn.init.orthogonal_(p, gain)
+                    else:
+                        p.copy_(nn.init.orthogonal_(p.new_empty(1, p.numel()), gain)[0])
+                case _:
+                    raise ValueError(f"{name}: unknown init {kind!r}")
+
+    def extra_repr(self) -> str:
+        """Sizes and hypers, as given."""
+        numbers = [f"{n}={getattr(self, n)}" for n in self.SIZES]
+        numbers += [f"{n}={getattr(self, n):g}" for n in self.HYPERS]
+        return ", ".join(numbers)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.HYPERS and not isinstance(value, (int, float)):
+            if not (isinstance(value, Tensor) and value.numel() == 1):
+                raise TypeError(f"hyper {name!r} must be a number, not {type(value).__name__}")
+            value = float(value)
+        if name == "backend" and value not in BACKENDS:
+            raise ValueError(f"backend {value!r}: it can be {', '.join(BACKENDS)}")
+        if name in self.HYPERS:
+            value = float(value)
+        super().__setattr__(name, value)
+
+    def _extent(self, axis: str) -> int:
+        """The number of entries along an axis."""
+        return int(getattr(self, axis))
+
+    def _shape(self, axes: Sequence[str]) -> tuple[int, ...]:
+        return tuple(self._extent(a) for a in axes)
+
+    def _kept_steps(self, field: Field) -> int:
+        """How many past steps a field holds."""
+        lags = [k if isinstance(k, int) else self._extent(k) for k in field.lags]
+        spans = [(w if isinstance(w, int) else self._extent(w)) - 1 for w in field.windows]
+        return max([*lags, *spans], default=0)
+
+    def _field_shape(self, field: Field, batch: int) -> tuple[int, ...]:
+        inner = self._shape(field.axes)
+        return (batch, *inner) if field.single else (batch, self._kept_steps(field), *inner)

@@ -1,0 +1,52 @@
+"""What a fused kernel is to the runtime: its tables, positions standing for names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The tables of a fused kernel, positions standing for names.
+
+    axes       the axes that the kernel runs over, in order
+    others     further axes that lie packed in its operands; extents are (B, T, *axes, *others)
+    operands   for each tensor that streams are cut from: (packed, axes of each part)
+    streams    (operand, part) of each stream
+    constants  axes of each value constant in time
+    masks      axes of each dropout mask
+    carries    how many states it carries
+    outputs    the axes of each value stored for every step
+    saved      for each carry that the backward march reads back: (carry, output holding it or -1)
+    moving     for each stream, whether it has a gradient;  steady: for each constant
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    others: tuple[str, ...]
+    operands: tuple[tuple[bool, tuple[tuple[str, ...], ...]], ...]
+    streams: tuple[tuple[int, int], ...]
+    constants: tuple[tuple[str, ...], ...]
+    masks: tuple[tuple[str, ...], ...]
+    carries: int
+    outputs: int
+    saved: tuple[tuple[int, int], ...]
+    moving: tuple[bool, ...]
+    steady: tuple[bool, ...]
+
+    def stream_axes(self, i: int) -> tuple[str, ...]:
+        """The axes of stream i."""
+        operand, part = self.streams[i]
+        return self.operands[operand][1][part]
+
+    @property
+    def extra(self) -> tuple[int, ...]:
+        """Carries whose every step must be stored besides the outputs, for the backward march."""
+        return tuple(carry for carry, output in self.saved if output < 0)
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a recurrence accumulates in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

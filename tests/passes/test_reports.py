@@ -1,0 +1,109 @@
+"""What ``seqc.check`` says of the layers that there are: its attributes, and readable formulas."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import seqc
+from seqc.ir.report import LayerReport
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS = sorted([*(ROOT / "seqc/zoo").glob("*.seq"), *(ROOT / "examples").glob("*.seq")])
+LAYERS = [
+    pytest.param(path, name, id=f"{path.stem}-{name}")
+    for path in SPECS
+    for name in seqc.check(path)
+]
+LEAVES = r"\(\)|, ,|\b(load|constant|scalar|prev|grad|adjoint)\("
+METHODS = {"scan", "newton", "sequential"}
+JACOBIANS = {"diagonal", "block", "full"}
+
+
+@pytest.mark.parametrize("path, name", LAYERS)
+def test_every_stratum_is_described(path: Path, name: str) -> None:
+    report = seqc.check(path)
+    layer = report[name]
+    assert isinstance(layer, LayerReport)
+    assert layer.name == name
+    states = {s.name for s in layer.plan.recurrence.states}
+    assert {s for stratum in layer.strata for s in stratum.states} == states
+    assert layer.equations
+    assert layer.stages
+    for stratum in layer.strata:
+        assert str(stratum.verdict) in ("proved", "refuted", "unknown")
+        assert stratum.method in METHODS
+        assert stratum.jacobian in JACOBIANS
+        assert stratum.domain
+        assert stratum.domain_reason
+        if stratum.method != "scan":
+            continue
+        assert stratum.algebra == "affine"
+        assert stratum.coefficient_range is not None
+        assert stratum.coefficient_range.lo <= stratum.coefficient_range.hi
+        assert stratum.coefficient
+        assert stratum.offset
+        assert {w.law for w in stratum.laws}
+        assert all(str(w.verdict) == "proved" for w in stratum.laws)
+        assert any(line.startswith(f"adj_{stratum.states[0]}[t-1] = ") for line in stratum.adjoint)
+
+
+@pytest.mark.parametrize("path, name", LAYERS)
+def test_formulas_are_complete(path: Path, name: str) -> None:
+    layer = seqc.check(path)[name]
+    for stratum in layer.strata:
+        lines = [stratum.coefficient, stratum.offset, *stratum.adjoint, *layer.equations]
+        for line in lines:
+            assert "const()" not in line
+            assert not re.search(LEAVES, line), line
+
+
+def test_reports_are_json() -> None:
+    for path in SPECS:
+        report = seqc.check(path)
+        again = json.loads(json.dumps(report.to_json()))
+        assert list(again["layers"]) == list(report)
+        assert len(again["layers"]) == len(report)
+
+
+def test_an_unknown_layer() -> None:
+    with pytest.raises(KeyError, match="MinGRU"):
+        seqc.check(SPECS[0])["Nothing"]
+
+
+def test_the_adjoint_of_a_known_layer() -> None:
+    report = seqc.check("""
+layer Known
+size  hidden
+input x[t]: hidden
+param p: hidden = 0.5
+state h[t]: hidden
+h[t] = 0.25 * h[t-1] + 3 * x[t] + p
+output h[t]
+""")
+    (stratum,) = report["Known"].strata
+    assert stratum.coefficient == "0.25"
+    assert "0.25" in stratum.adjoint[0]
+    assert any(re.match(r"d_x\[t\] = .*\b3\b", line) for line in stratum.adjoint)
+    assert any(re.match(r"d_c0_\w+ = sum over t: ", line) for line in stratum.adjoint)
+
+
+def test_a_layer_that_runs_step_by_step() -> None:
+    report = seqc.check("""
+layer Slow
+size  hidden
+input x[t]: hidden
+state h[t]: hidden
+h[t] = tanh(h[t-1] + x[t])
+output h[t]
+""")
+    (stratum,) = report["Slow"].strata
+    assert (stratum.method, stratum.algebra, stratum.jacobian) == (
+        "sequential", "nonlinear", "diagonal"
+    )  # fmt: skip
+    assert stratum.adjoint == ()
+    assert report["Slow"].stages == ("step by step on the reference backend",)
+    assert [d.code for d in report.diagnostics] == ["W101"]

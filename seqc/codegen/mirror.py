@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqc.codegen.equations import number_leaf
 from seqc.codegen.names import Namer
+from seqc.codegen.statements import tidy
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align
 from seqc.ir.graph import Node
 from seqc.ir.kernel import Kernel
@@ -135,7 +136,7 @@ class _Mirror:
 def print_mirror(kernel: Kernel, name: str) -> str:
     """The mirror as a Python function."""
     mirror = _Mirror(kernel)
-    body = mirror.lines()
+    body = tidy(mirror.lines())
     head = f"def {name}({', '.join(mirror.arguments)}):"
     doc = f'    """{kernel.name} in plain torch, for derivatives of higher order."""'
     return "\n".join([head, doc, *(f"    {line}" for line in body)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from seqc.codegen.cpp import cpp_prelude, print_cpp
 from seqc.codegen.layer import (
     LayerView,
@@ -17,47 +19,46 @@ from seqc.codegen.layer import (
     tables,
 )
 from seqc.codegen.mirror import print_mirror
+from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel
 from seqc.ir.plan import KernelStage, Plan
 
-IMPORTS = """\
-import math
-from typing import NamedTuple
+#: What a generated module may import, by room; it imports what it uses.
+IMPORTS = {
+    "typing": "NamedTuple",
+    "torch": "Tensor",
+    "seqc.runtime.kernels": "FusedKernel",
+    "seqc.runtime.layer": "Layer",
+    "seqc.runtime.maps": "project",
+    "seqc.runtime.pointwise": (
+        "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
+    ),
+    "seqc.runtime.sequence": (
+        "affine_scan centred_windows convolve full lagged last_step push remember split windows"
+    ),
+    "seqc.runtime.shell": "Field",
+    "seqc.runtime.spec": "KernelSpec state_dtype",
+    "seqc.runtime.steps": "begin keep_mask linear spread_axes spread_to",
+}
+_HERE = "<imports>"
 
-import torch
-from torch import Tensor
 
-from seqc.runtime.kernels import FusedKernel
-from seqc.runtime.layer import Layer
-from seqc.runtime.maps import project
-from seqc.runtime.pointwise import (
-    choose,
-    guard,
-    logaddexp,
-    maximum,
-    minimum,
-    numeric,
-    pick,
-    shift,
-    sigmoid,
-    softplus,
-)
-from seqc.runtime.sequence import (
-    affine_scan,
-    centred_windows,
-    convolve,
-    full,
-    lagged,
-    last_step,
-    push,
-    remember,
-    split,
-    windows,
-)
-from seqc.runtime.shell import Field
-from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.steps import begin, keep_mask, linear, spread_axes, spread_to"""
+def print_imports(text: str) -> str:
+    """The imports of a module whose text is otherwise complete."""
+    text = re.sub(r'r""".*?"""', "", text, flags=re.DOTALL)  # the C++ has names of its own
+    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"#.*", "", text)))
+    groups: list[list[str]] = [[], [], []]
+    if re.search(r"\bmath\.", text):
+        groups[0].append("import math")
+    if re.search(r"\btorch\.", text):
+        groups[1].append("import torch")
+    for module, names in IMPORTS.items():
+        used = [n for n in names.split() if n in words]
+        if used:
+            group = 0 if module == "typing" else 1 if module == "torch" else 2
+            groups[group] += wrap(f"from {module} import {', '.join(used)}", 96)
+    return "\n\n".join("\n".join(g) for g in groups if g)
 
 
 def print_module(
@@ -68,7 +69,6 @@ def print_module(
     spec: str,
     warnings: tuple[str, ...] = (),
     backend: str = "auto",
-    imports: str = IMPORTS,
 ) -> str:
     """The module's text for some layers of one spec."""
     layers = [layer_view(p, backend) for p in plans]
@@ -79,12 +79,12 @@ def print_module(
         version=version,
         origin=origin,
         spec=[line.rstrip() for line in spec.strip("\n").split("\n")],
-        imports=imports,
+        imports=_HERE,
         warnings=repr(warnings),
         prelude=cpp_prelude() if any_kernel else "",
         layers=layers,
     )  # fmt: skip
-    return text.rstrip() + "\n"
+    return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
 
 
 def layer_view(plan: Plan, backend: str) -> LayerView:
@@ -109,11 +109,11 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         tables=[*tables(plan), ("DEFAULT_BACKEND", repr(backend))],
         fields=[(h.name, field_shape(h)) for h in plan.histories],
         parameters=parameters,
-        start=start_lines(plan),
-        keep=keep_lines(plan),
-        ahead=ahead_lines(plan),
-        single=step_lines(plan),
-        parallel=ParallelLines(plan).lines() if plan.stages else [],
+        start=tidy(start_lines(plan)),
+        keep=tidy(keep_lines(plan)),
+        ahead=tidy(ahead_lines(plan)),
+        single=tidy(step_lines(plan)),
+        parallel=tidy(ParallelLines(plan).lines()) if plan.stages else [],
         kernels=[print_kernel(kernel_name(r, s), s) for s in kernels],
     )
 

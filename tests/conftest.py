@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import random
 import shutil
@@ -26,6 +28,10 @@ _session_cache = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports distutils: setuptools, which torch's own compiler imports later,
+    # refuses to stand in for a distutils that is there already.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("setuptools")
     # Before collection: a test module may compile a layer while it is imported, and must then
     # neither find nor leave anything in the cache of the person who runs the tests.
     folder = Path(tempfile.mkdtemp(prefix="seqc-tests-"))

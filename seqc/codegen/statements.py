@@ -36,7 +36,11 @@ def wrap(line: str, width: int = WIDTH) -> list[str]:
     start, end = found
     arguments = _split(line[start + 1 : end])
     pad = " " * (indent + 4)
-    inner = [piece for a in arguments for piece in wrap(f"{pad}{a},", width)]
+    # A comma after the one value of plain brackets would make it a tuple.
+    called = start > 0 and (line[start - 1].isalnum() or line[start - 1] in "_)]")
+    alone = len(arguments) == 1 and not called and not line[:end].rstrip().endswith(",")
+    comma = "" if alone else ","
+    inner = [piece for a in arguments for piece in wrap(f"{pad}{a}{comma}", width)]
     return [line[: start + 1], *inner, " " * indent + line[end:]]
 
 

@@ -211,14 +211,18 @@ def _expression(r: Recurrence, position: int) -> str:
         ("shift(x[t], a, -2)", "shift(a, -2, read(x, 0))"),
         ("drop(x[t], p)", "where(keep(y, hyper(p)), read(x, 0), const(0.0))"),
         ("min(inf, pi * x[t])", "min(const(inf), mul(const(3.141592653589793), read(x, 0)))"),
-        ("relu(x[t])", "max(read(x, 0), const(0.0))"),
+        ("relu(x[t])", "where(le(read(x, 0), const(0.0)), const(0.0), read(x, 0))"),
         ("silu(x[t])", "mul(read(x, 0), sigmoid(read(x, 0)))"),
         ("gelu(x[t])", "mul(read(x, 0), normcdf(read(x, 0)))"),
         ("logsigmoid(x[t])", "neg(softplus(neg(read(x, 0))))"),
-        ("clamp(x[t], -1, 1)", "min(const(1.0), max(read(x, 0), const(-1.0)))"),
+        (
+            "clamp(x[t], -1, 1)",
+            "where(lt(read(x, 0), const(-1.0)), const(-1.0), "
+            "where(gt(read(x, 0), const(1.0)), const(1.0), read(x, 0)))",
+        ),
         (
             "elu(x[t])",
-            "where(gt(read(x, 0), const(0.0)), read(x, 0), expm1(min(read(x, 0), const(0.0))))",
+            "where(gt(read(x, 0), const(0.0)), read(x, 0), expm1(read(x, 0)))",
         ),
     ],
 )
@@ -316,7 +320,7 @@ def test_conv_options() -> None:
 
 
 def test_a_size_is_a_number_where_no_axis_is_wanted() -> None:
-    assert node_of("y[t] = clamp(x[t], 0, k)")[1].startswith("min(size(k), ")
+    assert "gt(read(x, 0), size(k)), size(k), " in node_of("y[t] = clamp(x[t], 0, k)")[1]
 
 
 def test_a_depthwise_conv_may_go_to_an_alias_of_its_axis() -> None:

@@ -29,13 +29,14 @@ RESERVED = frozenset(
     finish rest piece products locals base batch time s p outer inner tasks blocks chunks
     steps extra fetch fetch_for_write strided Strided Tables Cut i64 kBlock kPiece kAhead
     kAheadBack kFlush kSave anew compose has_reset begins next found before count share
-    forward
+    forward stride
+    line bytes past aligned stream settle kCanStream kStream kStreamBytes
     """.split()
 )
 #: The template derives further names from a spec's by these endings.
 SUFFIXES = (
     "_t", "_b", "_start", "_fresh", "_last", "_edges", "_total", "_totals", "_first", "_saved",
-    "_before", "_out",
+    "_before", "_out", "_piece", "_to",
 )  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",

@@ -10,7 +10,8 @@ import pytest
 from seqc.codegen.statements import WIDTH, wrap
 from seqc.passes.driver import build
 from tests.passes.generate import random_spec
-from tests.passes.test_staging import HEAD, SPECS
+from tests.passes.support import HEAD
+from tests.passes.test_staging import SPECS
 
 LONG = "x" * 40
 

@@ -268,6 +268,19 @@ def layers(implementation: Implementation, options: Options) -> Results:
             at_least=LSTM_AT_LEAST if promised else None,
             speedup=True,
         )
+    if "MinGRU" in runs:
+        layer = implementation.make_layer("MinGRU", input=width, hidden=width)
+        ours, theirs = (
+            memory.forward_backward(m, batch, steps, width, torch.float32, first=True)
+            for m in (layer, lstm)
+        )
+        yield timed_row(
+            "layer fwd+bwd, MinGRU vs nn.LSTM, first layer",
+            _case(MAIN),
+            paired(ours, theirs, repeats=repeats, seconds=options.seconds),
+            speedup=True,
+            note="the input is data, without a gradient",
+        )
     product = _products(batch, steps, width)
     theirs = memory.forward_backward(lstm, batch, steps, width, torch.float32)
     yield timed_row(

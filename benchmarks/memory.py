@@ -89,18 +89,25 @@ def _status(field: str) -> int:
 
 
 def forward_backward(
-    layer: torch.nn.Module, batch: int, steps: int, width: int, dtype: torch.dtype
+    layer: torch.nn.Module,
+    batch: int,
+    steps: int,
+    width: int,
+    dtype: torch.dtype,
+    first: bool = False,
 ) -> Callable[[], object]:
     """One training step of a layer: gradients of the input and of every parameter.
 
+    The ``first`` layer of a model reads data, whose gradient nobody wants.
+
     Its input and the gradient of its output are made here, before the measurement.
     """
-    x = torch.randn(batch, steps, width, dtype=dtype, requires_grad=True)
+    x = torch.randn(batch, steps, width, dtype=dtype, requires_grad=not first)
     dy = torch.randn(batch, steps, width, dtype=dtype)
-    parameters = list(layer.parameters())
+    wanted = [*([] if first else [x]), *layer.parameters()]
 
     def run() -> object:
         y = layer(x)[0]
-        return y, torch.autograd.grad(y, [x, *parameters], dy)
+        return y, torch.autograd.grad(y, wanted, dy)
 
     return run

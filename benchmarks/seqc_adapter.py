@@ -93,22 +93,20 @@ _CALLS: weakref.WeakKeyDictionary[torch.nn.Module, dict[Any, _Call]] = weakref.W
 
 
 def _call(layer: torch.nn.Module, packed: Tensor) -> _Call:
-    """What the layer launches for such a batch: seen once, by running it, and then remembered."""
+    """What the layer launches for such a batch, beside the packed pre-activations."""
     calls = _CALLS.setdefault(layer, {})
     key = (tuple(packed.shape), packed.dtype)
     if key not in calls:
         seen = cast(Any, layer)
-        x = torch.zeros(*packed.shape[:2], seen.input, dtype=packed.dtype)
-        with torch.enable_grad():
-            launched = seen.kernel_calls(x)
-        if len(launched) != 1:
-            raise RuntimeError(f"{type(layer).__name__} launches {len(launched)} kernels, not one")
-        ((_, arguments),) = launched
-        first = arguments[0]
-        if not isinstance(first, Tensor) or first.shape != packed.shape:
-            raise RuntimeError("the kernel's first argument is not the packed pre-activations")
-        tail = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments[1:])
-        calls[key] = _Call(seen.KERNELS[0].run, tail)
+        if len(seen.KERNELS) != 1:
+            raise RuntimeError(f"{type(layer).__name__} has {len(seen.KERNELS)} kernels, not one")
+        (kernel,) = seen.KERNELS
+        batch, steps = packed.shape[:2]
+        start = torch.zeros(batch, seen.hidden, dtype=packed.dtype)
+        extents = (batch, steps, seen.hidden)
+        leaf = packed.detach().requires_grad_()  # so that states are saved for a backward pass
+        full = kernel.arguments((leaf,), (), (), (start,), (None,), None, (), extents)
+        calls[key] = _Call(kernel.run, full[1:])
     return calls[key]
 
 

@@ -93,11 +93,12 @@ class CppKernel:
 
         ``inputs`` are operands, constants, masks and starting states.
         """
+        _validate(spec, inputs, fresh, resets, dtype)
         ready = _prepare(spec, inputs, fresh, resets)
         for r in results:
             if r is not None:
                 _ask_for_huge_pages(r)
-        key = (dtype, *extents, *(o.stride() for o in ready.operands), *_layouts(ready))
+        key = (dtype, *extents, *_layouts(ready))
         tables = self._tables.get(key) or self._remember(key, _Layout(spec, extents, dtype, ready))
         pointers = [*_addresses(spec, ready, tables), *(_address(r) for r in results)]
         _launch(self.entries(dtype)[0], tables, pointers, scalars)
@@ -120,6 +121,7 @@ class CppKernel:
         ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved
         states.  Returns the gradients of operands and of constants.
         """
+        _validate(spec, inputs, fresh, resets, dtype)
         ready = _prepare(spec, inputs, fresh, resets)
         layout = _Layout(spec, extents, dtype, ready)
         moving = [layout.cotangent(g) for g in grads[: spec.outputs]]
@@ -196,6 +198,27 @@ def _prepare(
     )
 
 
+def _validate(
+    spec: KernelSpec,
+    inputs: Sequence[Sequence[Tensor]],
+    fresh: Sequence[Tensor | None],
+    resets: Tensor | None,
+    dtype: torch.dtype,
+) -> None:
+    """Refuse what C would misread: another dtype is another number of bytes."""
+    operands, constants, masks, starts = inputs
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    truths = masks if resets is None else (*masks, resets)
+    renewed = [f for f in fresh if f is not None]
+    for kind, tensors, want in (
+        ("operand", operands, dtype), ("constant", constants, wide), ("mask", truths, torch.bool),
+        ("state", (*starts, *renewed), wide),
+    ):  # fmt: skip
+        for t in tensors:
+            if t.dtype != want:
+                raise TypeError(f"{spec.name}: a {kind} is {t.dtype}, where {want} is expected")
+
+
 def _unit(tensor: Tensor) -> Tensor:
     """The tensor itself where its last axis has unit stride, else a copy."""
     if tensor.dim() > 2 and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
@@ -204,10 +227,9 @@ def _unit(tensor: Tensor) -> Tensor:
 
 
 def _layouts(ready: _Inputs) -> list[Any]:
-    """The strides that a table depends on besides those of the operands."""
-    found: list[Any] = [m.stride() for m in ready.masks]
-    found.append(None if ready.resets is None else ready.resets.stride())
-    return found
+    """The shapes and strides that a table depends on."""
+    tensors = (*ready.operands, *ready.masks, *ready.starts, *ready.fresh, ready.resets)
+    return [None if t is None else (t.shape, t.stride()) for t in tensors]
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -252,7 +274,32 @@ class _Layout:
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.strides: list[int] = []
         self.offsets: list[int] = []
+        self._check(ready)
         self._inputs(ready)
+
+    def _check(self, ready: _Inputs) -> None:
+        """Refuse shapes that the extents do not cover: C would read past their ends."""
+        lead = self.extents[:2]
+        state = [self.extents[0], *self.extents[2:]]
+        wanted: list[tuple[Tensor, list[int]]] = []
+        for (packed, parts), o in zip(self.spec.operands, ready.operands, strict=True):
+            width = sum(math.prod(self.shape(p)) for p in parts)
+            wanted.append((o, [*lead, width] if packed else [*lead, *self.shape(parts[0])]))
+        wanted += [
+            (m, [*lead, *self.shape(a)]) for m, a in zip(ready.masks, self.spec.masks, strict=True)
+        ]
+        wanted += [(s, state) for s in (*ready.starts, *ready.fresh) if s is not None]
+        if ready.resets is not None:
+            wanted.append((ready.resets, lead))
+        for tensor, shape in wanted:
+            if list(tensor.shape) != shape:
+                raise ValueError(
+                    f"{self.spec.name}: a tensor is {tuple(tensor.shape)}, where {tuple(shape)} "
+                    "is expected"
+                )
+        for c, axes in zip(ready.constants, self.spec.constants, strict=True):
+            if c.numel() != math.prod(self.shape(axes)):
+                raise ValueError(f"{self.spec.name}: a constant has {c.numel()} entries")
 
     def tables(self) -> _Tables:
         """The arrays for C."""

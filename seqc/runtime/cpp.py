@@ -8,9 +8,7 @@ is worked out once a shape; a call then only collects addresses.
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +25,6 @@ _STORAGE = {
     torch.bfloat16: ("seqc::bfloat16", "float"),
     torch.float16: ("seqc::float16", "float"),
 }
-_HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14  # x86 and Arm Linux; the advice's number is Linux's
 #: Tables of this many shapes are kept a kernel: a run has few, and a stream of new ones forgets.
 _TABLES_KEPT = 64
 
@@ -95,9 +92,6 @@ class CppKernel:
         """
         _validate(spec, inputs, fresh, resets, dtype)
         ready = _prepare(spec, inputs, fresh, resets)
-        for r in results:
-            if r is not None:
-                _ask_for_huge_pages(r)
         key = (dtype, *extents, *_layouts(ready))
         tables = self._tables.get(key) or self._remember(key, _Layout(spec, extents, dtype, ready))
         pointers = [*_addresses(spec, ready, tables), *(_address(r) for r in results)]
@@ -158,26 +152,6 @@ class CppKernel:
             self._tables.clear()
         tables = self._tables[key] = layout.tables()
         return tables
-
-
-def _ask_for_huge_pages(tensor: Tensor) -> None:
-    """Have a large new result backed by huge pages, where the system gives them on request.
-
-    The C library returns large blocks to the system when they are freed, so a
-    result of 32 MiB is 8,192 page faults, which take longer than its kernel.
-    """
-    size = tensor.numel() * tensor.element_size()
-    if size < 2 * _HUGE_PAGE or sys.platform != "linux":
-        return
-    start = -(-tensor.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
-    end = (tensor.data_ptr() + size) // _HUGE_PAGE * _HUGE_PAGE
-    # Advice: a refusal changes nothing.
-    _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_HUGEPAGE)
-
-
-@functools.cache
-def _libc() -> Any:
-    return ctypes.CDLL(None)
 
 
 def _prepare(
@@ -373,8 +347,6 @@ class _Layout:
             whole = all((i, p) in covered for p in range(len(spec.operands[i][1])))
             make = torch.empty if whole else torch.zeros
             full.append(make(o.shape, dtype=self.dtype))
-            if whole:
-                _ask_for_huge_pages(full[-1])
         places: list[int] = []
         later: list[tuple[Tensor, tuple[str, ...], Tensor]] = []
         for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):

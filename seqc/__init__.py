@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from seqc.runtime.backends import SeqcWarning
     from seqc.runtime.layer import Layer
 
-__version__ = "0.1.0"
 __all__ = ["SeqcError", "SeqcWarning", "build", "check", "compile", "emit", "zoo"]
 
 Spec = str | os.PathLike[str]
@@ -81,4 +80,8 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module("seqc.zoo")
+    if name == "__version__":
+        from seqc.version import VERSION
+
+        return VERSION
     raise AttributeError(f"module 'seqc' has no attribute {name!r}")

@@ -11,7 +11,6 @@ from seqc.codegen.names import Namer
 from seqc.codegen.templates import environment
 from seqc.ir.graph import Graph, reachable
 from seqc.ir.kernel import Adjoint, Kernel
-from seqc.ir.plan import KernelStage
 
 #: Words that generated C++ uses for itself, and that a spec's names must not take.
 RESERVED = frozenset(
@@ -424,8 +423,3 @@ def print_cpp(kernel: Kernel, adjoint: Adjoint) -> str:
 def cpp_prelude() -> str:
     """The header of vectorisable functions that every kernel's source starts with."""
     return files("seqc.templates").joinpath("cpp/math.h").read_text(encoding="utf-8")
-
-
-def stage_source(stage: KernelStage) -> str:
-    """A whole translation unit for a kernel stage, as ``seqc emit --target cpp`` prints it."""
-    return cpp_prelude() + "\n" + print_cpp(stage.kernel, stage.adjoint)

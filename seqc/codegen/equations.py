@@ -19,9 +19,6 @@ from seqc.ir.recurrence import LearnedMap, time_varying
 class Equations:
     """Prints nodes of a layer's graph; subclasses say where sequences and the past come from."""
 
-    #: What a parameter is widened with, if anything.
-    widen = ".to(wide)"
-
     def __init__(self, plan: Plan, reserved: Iterable[str] = ()) -> None:
         self.plan = plan
         self.recurrence = plan.recurrence
@@ -89,7 +86,7 @@ class Equations:
         return None
 
     def parameter(self, node: Node) -> Text:
-        code = f"self.{node.attrs[0]}{self.widen}"
+        code = f"self.{node.attrs[0]}.to(wide)"
         return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
 
     def map_name(self, node: Node) -> str:
@@ -234,8 +231,6 @@ def non_causal(plan: Plan) -> tuple[int, ...]:
 
 class SequenceEquations(Equations):
     """A whole sequence: a value is (B, T, *axes)."""
-
-    widen = ".to(wide)"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

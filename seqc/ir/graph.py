@@ -8,7 +8,7 @@ the text form is the same on every run and machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from seqc.diagnostics import Span
 from seqc.ir.ops import COMMUTATIVE, KERNEL_LEAVES, POINTWISE, RECURRENCE_LEAVES, STRUCTURAL
@@ -162,8 +162,3 @@ def verify_graph(graph: Graph, axis_order: Sequence[str]) -> Iterator[str]:
             yield f"{where}: an axis that the layer does not declare"
         if list(node.axes) != [a for a in axis_order if a in node.axes]:
             yield f"{where}: axes are not in declared order"
-
-
-def with_span(node: Node, span: Span | None) -> Node:
-    """The node, standing elsewhere in the source."""
-    return replace(node, span=span)

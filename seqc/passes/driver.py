@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
 from seqc.runtime.build import text_cache_read, text_cache_write
+from seqc.version import VERSION
 
 if TYPE_CHECKING:
     from seqc.ir.report import Report
     from seqc.passes.pipeline import Compilation
 
-VERSION = "0.1.0"
 TARGETS = ("torch", "reference", "cpp", "kernel", "recurrence")
 #: A spec is data, and a small one: a larger file is refused unread.
 SIZE_LIMIT = 1 << 20

@@ -26,12 +26,8 @@ class Formulas:
         self.leaf = leaf
         self.names = names
 
-    def expanded(self, n: int) -> str:
-        """The formula of a node, named values standing for themselves except the node itself."""
-        return self.definition(n)
-
     def definition(self, root: int) -> str:
-        """The right-hand side that defines a node."""
+        """The formula of a node, named values standing for themselves except the node itself."""
         texts: dict[int, tuple[str, int]] = {}
         stack = [root]
         while stack:

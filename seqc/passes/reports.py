@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
-from seqc.passes.formulas import formulas
+from seqc.passes.formulas import Formulas, formulas
 from seqc.passes.pipeline import Compilation, library_algebras
 from seqc.symbolic.algebra import prove
 
@@ -38,7 +40,7 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
     text = formulas(plan.recurrence)
 
     def shown(n: int | None) -> str:
-        return "" if n is None else text.expanded(n)
+        return "" if n is None else text.definition(n)
 
     laws = tuple(
         LawReport(law.law, law.verdict)
@@ -88,10 +90,8 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def formulas_of(body: Graph, stage: KernelStage):  # type: ignore[no-untyped-def]
+def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
     """A printer of a kernel's or adjoint's body, its leaves by name."""
-    from seqc.passes.formulas import Formulas
-
     k = stage.kernel
 
     def leaf(n: int) -> str | None:
@@ -116,7 +116,7 @@ def formulas_of(body: Graph, stage: KernelStage):  # type: ignore[no-untyped-def
                 return f"adj_{k.carries[index].name}[t]"
         return None
 
-    return Formulas(body, leaf, {}).expanded
+    return Formulas(body, leaf, {}).definition
 
 
 def stages(plan: Plan) -> list[str]:

@@ -36,11 +36,6 @@ class KernelSpec:
     moving: tuple[bool, ...]
     steady: tuple[bool, ...]
 
-    def stream_axes(self, i: int) -> tuple[str, ...]:
-        """The axes of stream i."""
-        operand, part = self.streams[i]
-        return self.operands[operand][1][part]
-
     @property
     def extra(self) -> tuple[int, ...]:
         """Carries whose every step must be stored besides the outputs, for the backward march."""

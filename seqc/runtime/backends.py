@@ -7,7 +7,10 @@ from typing import Any
 
 from seqc.runtime.build import find_compiler
 from seqc.runtime.environment import read_environment
+from seqc.runtime.nvrtc import find_cupy
 
+#: The backend of fused kernels, a device.
+_FUSED = {"cpu": "cpp", "cuda": "cuda"}
 _WARNED: set[str] = set()
 
 
@@ -29,42 +32,52 @@ def constant_to_dynamo(function: Any) -> Any:
 
 
 def choose_backend(wish: str, device: str, layer: str, parallel: bool) -> str:
-    """``cpp`` or ``reference`` for a call on a device.
+    """``cpp``, ``cuda`` or ``reference`` for a call on a device.
 
     ``wish`` is the layer's backend; ``auto`` (or SEQC_BACKEND in its stead) falls
     back to ``reference``, with one warning where something could be done about it.
 
     Raises:
-        RuntimeError: ``cpp`` is asked for, and the layer has no parallel form or there is no
-            compiler.
-        ValueError: ``cpp`` is asked for on another device than the CPU.
+        RuntimeError: ``cpp`` or ``cuda`` is asked for, and the layer has no parallel form, or what
+            compiles the kernel is not installed.
+        ValueError: ``cpp`` or ``cuda`` is asked for, and the input is on another device.
     """
     if wish == "auto":
         wish = read_environment().backend
     if wish == "reference":
         return wish
     if not parallel:
-        if wish == "cpp":
+        if wish != "auto":
             raise RuntimeError(
                 f"{layer} has no parallel form, so it runs step by step on the reference backend "
                 "alone (see seqc explain)"
             )
         return "reference"
-    if device != "cpu":
-        if wish == "cpp":
-            raise ValueError(f"backend 'cpp' runs on the CPU, but the input is on {device}")
+    fused = _FUSED.get(device)
+    if wish != "auto" and wish != fused:
+        runs_on = next(d for d, backend in _FUSED.items() if backend == wish)
+        place = {"cpu": "the CPU", "cuda": "a CUDA device"}[runs_on]
+        raise ValueError(f"backend {wish!r} runs on {place}, but the input is on {device}")
+    if fused is None:
         warn_once(
-            f"there are no fused kernels for {device} yet: {layer} runs step by step on the "
+            f"there are no fused kernels for {device}: {layer} runs step by step on the "
             "reference backend there"
         )
         return "reference"
-    if find_compiler() is None:
-        message = (
-            "no C++ compiler was found (looked at $SEQC_CXX, $CXX, c++, g++, clang++); "
-            "install one, e.g. apt install g++ or xcode-select --install"
-        )
-        if wish == "cpp":
-            raise RuntimeError(message)
-        warn_once(message + f"; {layer} runs on the reference backend")
-        return "reference"
-    return "cpp"
+    missing = _missing_compiler() if fused == "cpp" else find_cupy()
+    if not missing:
+        return fused
+    if wish != "auto":
+        raise RuntimeError(missing)
+    warn_once(f"{missing}; {layer} runs on the reference backend")
+    return "reference"
+
+
+def _missing_compiler() -> str:
+    """Why C++ kernels cannot be built here, or nothing."""
+    if find_compiler() is not None:
+        return ""
+    return (
+        "no C++ compiler was found (looked at $SEQC_CXX, $CXX, c++, g++, clang++); "
+        "install one, e.g. apt install g++ or xcode-select --install"
+    )

@@ -8,9 +8,7 @@ is worked out once a shape; a call then only collects addresses.
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +16,15 @@ from torch import Tensor
 
 from seqc.runtime.build import build_library
 from seqc.runtime.spec import KernelSpec
+from seqc.runtime.tables import (
+    Layout,
+    Tables,
+    address,
+    addresses_of,
+    layouts,
+    prepare,
+    validate,
+)
 
 _STORAGE = {
     torch.float32: ("float", "float"),
@@ -29,27 +36,6 @@ _STORAGE = {
 _TABLES_KEPT = 64
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """What forward and backward both read, ready for C."""
-
-    operands: list[Tensor]
-    constants: list[Tensor]
-    masks: list[Tensor]
-    starts: list[Tensor]
-    fresh: list[Tensor | None]
-    resets: Tensor | None
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """What a shape settles: arrays for C, and where in its operand each stream starts (bytes)."""
-
-    extents: Any
-    strides: Any
-    offsets: list[int]
-
-
 class CppKernel:
     """The C++ side of one fused kernel."""
 
@@ -57,7 +43,7 @@ class CppKernel:
         self.name = name
         self.source = source
         self._entries: dict[torch.dtype, tuple[Any, Any]] = {}
-        self._tables: dict[Any, _Tables] = {}
+        self._tables: dict[Any, Tables] = {}
 
     def __deepcopy__(self, memo: Any) -> CppKernel:
         return self
@@ -90,11 +76,11 @@ class CppKernel:
 
         ``inputs`` are operands, constants, masks and starting states.
         """
-        _validate(spec, inputs, fresh, resets, dtype)
-        ready = _prepare(spec, inputs, fresh, resets)
-        key = (dtype, *extents, *_layouts(ready))
-        tables = self._tables.get(key) or self._remember(key, _Layout(spec, extents, dtype, ready))
-        pointers = [*_addresses(spec, ready, tables), *(_address(r) for r in results)]
+        validate(spec, inputs, fresh, resets, dtype)
+        ready = prepare(spec, inputs, fresh, resets)
+        key = (dtype, *extents, *layouts(ready))
+        tables = self._tables.get(key) or self._remember(key, Layout(spec, extents, dtype, ready))
+        pointers = [*addresses_of(spec, ready, tables), *(address(r) for r in results)]
         _launch(self.entries(dtype)[0], tables, pointers, scalars)
 
     def backward(
@@ -115,9 +101,9 @@ class CppKernel:
         ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved
         states.  Returns the gradients of operands and of constants.
         """
-        _validate(spec, inputs, fresh, resets, dtype)
-        ready = _prepare(spec, inputs, fresh, resets)
-        layout = _Layout(spec, extents, dtype, ready)
+        validate(spec, inputs, fresh, resets, dtype)
+        ready = prepare(spec, inputs, fresh, resets)
+        layout = Layout(spec, extents, dtype, ready)
         moving = [layout.cotangent(g) for g in grads[: spec.outputs]]
         final = [
             None if g is None else g.to(layout.wide).contiguous() for g in grads[spec.outputs :]
@@ -127,26 +113,20 @@ class CppKernel:
         d_constants = layout.constant_gradients()
         tables = layout.tables()
         pointers = [
-            *_addresses(spec, ready, tables),
+            *addresses_of(spec, ready, tables),
             *(g.data_ptr() for g in moving),
-            *(_address(g) for g in final),
+            *(address(g) for g in final),
             *(k.data_ptr() for k in saved),
             *places,
             *(g.data_ptr() for g in d_constants if g is not None),
-            *(_address(r) for r in results),
+            *(address(r) for r in results),
         ]
         _launch(self.entries(dtype)[1], tables, pointers, scalars)
         for gradient, axes, place in later:
             place.copy_(layout.narrow(gradient, axes, leading=2))
-        sums = [
-            c.new_zeros(c.shape)
-            if g is None
-            else layout.narrow(g.sum(0), axes, leading=0).to(layout.wide).reshape(c.shape)
-            for c, g, axes in zip(inputs[1], d_constants, spec.constants, strict=True)
-        ]
-        return d_operands, sums
+        return d_operands, layout.sums(inputs[1], d_constants)
 
-    def _remember(self, key: Any, layout: _Layout) -> _Tables:
+    def _remember(self, key: Any, layout: Layout) -> Tables:
         """Work out a shape's tables, and keep them."""
         if len(self._tables) >= _TABLES_KEPT:
             self._tables.clear()
@@ -154,234 +134,10 @@ class CppKernel:
         return tables
 
 
-def _prepare(
-    spec: KernelSpec,
-    inputs: Sequence[Sequence[Tensor]],
-    fresh: Sequence[Tensor | None],
-    resets: Tensor | None,
-) -> _Inputs:
-    """The tensors with unit stride along their last axis, small ones laid out plainly."""
-    operands, constants, masks, starts = inputs
-    return _Inputs(
-        [_unit(o) for o in operands],
-        [c.contiguous() for c in constants],
-        [_unit(m) for m in masks],
-        [s.contiguous() for s in starts],
-        [None if f is None else f.contiguous() for f in fresh],
-        resets,
-    )
-
-
-def _validate(
-    spec: KernelSpec,
-    inputs: Sequence[Sequence[Tensor]],
-    fresh: Sequence[Tensor | None],
-    resets: Tensor | None,
-    dtype: torch.dtype,
-) -> None:
-    """Refuse what C would misread: another dtype is another number of bytes."""
-    operands, constants, masks, starts = inputs
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    truths = masks if resets is None else (*masks, resets)
-    renewed = [f for f in fresh if f is not None]
-    for kind, tensors, want in (
-        ("operand", operands, dtype), ("constant", constants, wide), ("mask", truths, torch.bool),
-        ("state", (*starts, *renewed), wide),
-    ):  # fmt: skip
-        for t in tensors:
-            if t.dtype != want:
-                raise TypeError(f"{spec.name}: a {kind} is {t.dtype}, where {want} is expected")
-
-
-def _unit(tensor: Tensor) -> Tensor:
-    """The tensor itself where its last axis has unit stride, else a copy."""
-    if tensor.dim() > 2 and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
-        return tensor.contiguous()
-    return tensor
-
-
-def _layouts(ready: _Inputs) -> list[Any]:
-    """The shapes and strides that a table depends on."""
-    tensors = (*ready.operands, *ready.masks, *ready.starts, *ready.fresh, ready.resets)
-    return [None if t is None else (t.shape, t.stride()) for t in tensors]
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def _addresses(spec: KernelSpec, ready: _Inputs, tables: _Tables) -> list[int]:
-    """The addresses of what forward and backward both read, in the order of the C side."""
-    bases = [o.data_ptr() for o in ready.operands]
-    found = [
-        bases[operand] + offset
-        for (operand, _), offset in zip(spec.streams, tables.offsets, strict=True)
-    ]
-    for group in (ready.constants, ready.masks, ready.starts):
-        found += [t.data_ptr() for t in group]
-    found += [_address(f) for f in ready.fresh]
-    found.append(_address(ready.resets))
-    return found
-
-
-def _launch(entry: Any, tables: _Tables, pointers: list[int], scalars: Sequence[float]) -> None:
+def _launch(entry: Any, tables: Tables, pointers: list[int], scalars: Sequence[float]) -> None:
     """Call into C: extents, pointers, strides, scalars, threads."""
     if any(e == 0 for i, e in enumerate(tables.extents) if i != 1):
         return
     addresses = (ctypes.c_void_p * len(pointers))(*pointers)
     numbers = (ctypes.c_double * max(len(scalars), 1))(*scalars)
     entry(tables.extents, addresses, tables.strides, numbers, torch.get_num_threads())
-
-
-class _Layout:
-    """Works out the strides of one shape, in the order in which the kernel's source reads them."""
-
-    def __init__(
-        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: _Inputs
-    ) -> None:
-        self.spec = spec
-        every = [int(e) for e in extents]
-        self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
-        self.extents = every[: 2 + len(spec.axes)]
-        self.outer = spec.axes[:-1]
-        self.dtype = dtype
-        self.wide = torch.float64 if dtype == torch.float64 else torch.float32
-        self.strides: list[int] = []
-        self.offsets: list[int] = []
-        self._check(ready)
-        self._inputs(ready)
-
-    def _check(self, ready: _Inputs) -> None:
-        """Refuse shapes that the extents do not cover: C would read past their ends."""
-        lead = self.extents[:2]
-        state = [self.extents[0], *self.extents[2:]]
-        wanted: list[tuple[Tensor, list[int]]] = []
-        for (packed, parts), o in zip(self.spec.operands, ready.operands, strict=True):
-            width = sum(math.prod(self.shape(p)) for p in parts)
-            wanted.append((o, [*lead, width] if packed else [*lead, *self.shape(parts[0])]))
-        wanted += [
-            (m, [*lead, *self.shape(a)]) for m, a in zip(ready.masks, self.spec.masks, strict=True)
-        ]
-        wanted += [(s, state) for s in (*ready.starts, *ready.fresh) if s is not None]
-        if ready.resets is not None:
-            wanted.append((ready.resets, lead))
-        for tensor, shape in wanted:
-            if list(tensor.shape) != shape:
-                raise ValueError(
-                    f"{self.spec.name}: a tensor is {tuple(tensor.shape)}, where {tuple(shape)} "
-                    "is expected"
-                )
-        for c, axes in zip(ready.constants, self.spec.constants, strict=True):
-            if c.numel() != math.prod(self.shape(axes)):
-                raise ValueError(f"{self.spec.name}: a constant has {c.numel()} entries")
-
-    def tables(self) -> _Tables:
-        """The arrays for C."""
-        return _Tables(
-            (ctypes.c_int64 * len(self.extents))(*self.extents),
-            (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides),
-            self.offsets,
-        )
-
-    def shape(self, axes: Sequence[str]) -> list[int]:
-        """The extents of some axes."""
-        return [self.by_axis[a] for a in axes]
-
-    def along(self, tensor: Tensor, axes: Sequence[str], first: int) -> list[int]:
-        """The strides of the outer axes; 0 where the tensor does not have one."""
-        own = {a: tensor.stride(first + i) for i, a in enumerate(axes)}
-        return [own.get(a, 0) for a in self.outer]
-
-    def plain(self, axes: Sequence[str]) -> list[int]:
-        """The strides of the outer axes in something laid out plainly over ``axes``."""
-        own: dict[str, int] = {}
-        step = 1
-        for a in reversed(axes):
-            own[a] = step
-            step *= self.by_axis[a]
-        return [own.get(a, 0) for a in self.outer]
-
-    def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
-        """Where a part of a packed operand starts, and its axes."""
-        parts = self.spec.operands[operand][1]
-        return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
-
-    def _inputs(self, ready: _Inputs) -> None:
-        spec = self.spec
-        for operand, part in spec.streams:
-            tensor = ready.operands[operand]
-            packed = spec.operands[operand][0]
-            offset, axes = self.part(operand, part)
-            self.offsets.append(offset * tensor.element_size() if packed else 0)
-            own = self.plain(axes) if packed else self.along(tensor, axes, 2)
-            self.strides += [tensor.stride(0), tensor.stride(1), *own]
-        for axes in spec.constants:
-            self.strides += self.plain(axes)
-        for mask, axes in zip(ready.masks, spec.masks, strict=True):
-            self.strides += [mask.stride(0), mask.stride(1), *self.along(mask, axes, 2)]
-        r = ready.resets
-        self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
-
-    def cotangent(self, grad: Tensor | None) -> Tensor:
-        """The cotangent of an output, over all the kernel's axes; None reads as a row of zeros."""
-        if grad is None:
-            width = self.extents[-1] if self.spec.axes else 1
-            self.strides += [0] * (2 + len(self.outer))
-            return torch.zeros(max(width, 1), dtype=self.dtype)
-        grad = _unit(grad.to(self.dtype))
-        self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
-        return grad
-
-    def stream_gradients(
-        self, operands: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[int], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
-        """One packed gradient an operand, written in place, with the addresses of its streams.
-
-        A stream that lacks some of the kernel's axes gets a gradient over all of
-        them, to be summed into its place afterwards (the third result).
-        """
-        spec = self.spec
-        covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
-        full: list[Tensor] = []
-        for i, o in enumerate(operands):
-            whole = all((i, p) in covered for p in range(len(spec.operands[i][1])))
-            make = torch.empty if whole else torch.zeros
-            full.append(make(o.shape, dtype=self.dtype))
-        places: list[int] = []
-        later: list[tuple[Tensor, tuple[str, ...], Tensor]] = []
-        for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
-            if not moves:
-                continue
-            offset, axes = self.part(operand, part)
-            packed = spec.operands[operand][0]
-            gradient = full[operand]
-            if axes == spec.axes:
-                start = offset * gradient.element_size() if packed else 0
-                own = self.plain(axes) if packed else self.along(gradient, axes, 2)
-                self.strides += [gradient.stride(0), gradient.stride(1), *own]
-                places.append(gradient.data_ptr() + start)
-                continue
-            place = gradient
-            if packed:
-                width = math.prod(self.shape(axes))
-                place = gradient[:, :, offset : offset + width]
-                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
-            wide = torch.empty(self.extents, dtype=self.wide)
-            self.strides += [wide.stride(0), wide.stride(1), *self.along(wide, spec.axes, 2)]
-            places.append(wide.data_ptr())
-            later.append((wide, axes, place))
-        return full, places, later
-
-    def constant_gradients(self) -> list[Tensor | None]:
-        """Sums over time, (B, *axes) in float64, a batch row each."""
-        return [
-            torch.zeros([self.extents[0], *self.extents[2:]], dtype=torch.float64)
-            if moves
-            else None
-            for moves in self.spec.steady
-        ]
-
-    def narrow(self, tensor: Tensor, axes: Sequence[str], leading: int) -> Tensor:
-        """Sum over the kernel's axes that a value does not have."""
-        gone = [leading + i for i, a in enumerate(self.spec.axes) if a not in axes]
-        return tensor.sum(gone) if gone else tensor

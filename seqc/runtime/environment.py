@@ -16,14 +16,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-BACKENDS = ("auto", "reference", "cpp")
+BACKENDS = ("auto", "reference", "cpp", "cuda")
 
 # (name, default, meaning): what `seqc --help` and the documentation print.
 SWITCHES: tuple[tuple[str, str, str], ...] = (
-    ("SEQC_BACKEND", "auto", "the backend where none is named: auto, reference or cpp"),
+    ("SEQC_BACKEND", "auto", "the backend where none is named: auto, reference, cpp, cuda"),
     ("SEQC_CACHE_DIR", "~/.cache/seqc", "where compiled kernels and generated modules are kept"),
     ("SEQC_CXX", "", 'the C++ compiler, with arguments if need be ("ccache g++"), and no other'),
     ("SEQC_CXXFLAGS", "", "flags added to those of every C++ kernel, quoted as in a shell"),
+    ("SEQC_KEEP_MIB", "", "MiB of freed CPU results kept for reuse; default: 1/8 of memory"),
     ("SEQC_DUMP", "", "stages to print while compiling, separated by commas, or all"),
     ("SEQC_VERIFY", "0", "1: run the verifier of each stage between passes"),
 )
@@ -83,6 +84,37 @@ def read_environment() -> Environment:
 
 def _read_switch(name: str) -> str:
     return os.environ.get(name, "").strip()
+
+
+def kept_bytes() -> int:
+    """How much memory of freed results is kept for the next ones.
+
+    Raises:
+        ValueError: SEQC_KEEP_MIB is no whole number.
+    """
+    chosen = _read_switch("SEQC_KEEP_MIB")
+    if not chosen:
+        return _memory_bytes() // 8
+    if not chosen.isdecimal():
+        raise ValueError(f"SEQC_KEEP_MIB is {chosen!r}; it can be a whole number of MiB, or 0")
+    return int(chosen) << 20
+
+
+@functools.lru_cache(maxsize=1)
+def _memory_bytes() -> int:
+    """The machine's memory, or the container's where that is less; 0 where unknown."""
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroups, version 2 and 1
+        try:
+            text = Path("/sys/fs/cgroup", limit).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if text.isdecimal():
+            whole = min(whole, int(text))
+    return whole
 
 
 def cache_folder() -> Path | None:

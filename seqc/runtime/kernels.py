@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
+from seqc.runtime.cuda import CudaKernel
 from seqc.runtime.spec import KernelSpec, state_dtype
+from seqc.runtime.tables import empty
 
 NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
@@ -45,7 +47,10 @@ class FusedKernel:
         self.spec = spec
         self.mirror = mirror
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
-        self.cpp = CppKernel(spec.name, sources["cpp"])
+        self.targets: dict[str, CppKernel | CudaKernel] = {
+            "cpu": CppKernel(spec.name, sources["cpp"]),
+            "cuda": CudaKernel(spec.name, sources["cuda"]),
+        }
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.op_name = f"{spec.name}_{digest}"
@@ -126,7 +131,7 @@ class FusedKernel:
 
 
 def _register(kernel: FusedKernel) -> None:
-    """Define the kernel's two operators: schema, shapes, CPU implementation, derivative."""
+    """Define the kernel's two operators: schema, shapes, implementations, derivative."""
     spec, name = kernel.spec, kernel.op_name
     tensors = [f"Tensor a{i}" for i in range(kernel.tensors)]
     anew = [f"Tensor? f{i}" for i in range(spec.carries)]
@@ -153,8 +158,9 @@ def _register(kernel: FusedKernel) -> None:
     def shape_backward(*args: Any) -> Any:
         return _unpack(_backward(kernel, args, real=False))
 
-    _LIBRARY.impl(f"{name}_forward", run_forward, "CPU")
-    _LIBRARY.impl(f"{name}_backward", run_backward, "CPU")
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(f"{name}_forward", run_forward, device)
+        _LIBRARY.impl(f"{name}_backward", run_backward, device)
     qualified = f"{NAMESPACE}::{name}"
     torch.library.register_fake(f"{qualified}_forward", shape_forward, lib=_LIBRARY)
     torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=_LIBRARY)
@@ -288,13 +294,15 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
     like = tensors[0]
     batch, steps, *rest = extents[: 2 + len(spec.axes)]
     wide = state_dtype(dtype)
-    outputs = [like.new_empty((batch, steps, *rest), dtype=dtype) for _ in range(spec.outputs)]
+
+    def make(*shape: int) -> Tensor:
+        return empty(shape, dtype, like.device) if real else like.new_empty(shape, dtype=dtype)
+
+    outputs = [make(batch, steps, *rest) for _ in range(spec.outputs)]
     finals = [like.new_empty((batch, *rest), dtype=wide) for _ in range(m)]
-    extra = [
-        like.new_empty((batch, steps, *rest) if save else (0,), dtype=dtype) for _ in spec.extra
-    ]
+    extra = [make(batch, steps, *rest) if save else make(0) for _ in spec.extra]
     if real:
-        kernel.cpp.forward(
+        kernel.targets[like.device.type].forward(
             spec, _split(spec, tensors), fresh, resets, scalars, extents, dtype,
             [*outputs, *finals, *(extra if save else [None] * len(extra))],
         )  # fmt: skip
@@ -325,7 +333,7 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
             torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants
         ]
         return [*d_operands, *d_constants, *d_starts, *d_fresh]
-    d_operands, d_constants = kernel.cpp.backward(
+    d_operands, d_constants = kernel.targets[like.device.type].backward(
         spec, grads, _split(spec, tensors), fresh, kept, resets, scalars, extents, dtype,
         [*d_starts, *d_fresh],
     )  # fmt: skip

@@ -134,9 +134,7 @@ def gradients(
     results: Sequence[Tensor], leaves: Mapping[str, Tensor], seed: int = 7
 ) -> dict[str, Tensor]:
     """Gradients of a random weighted sum of the results; zeros where there is no way."""
-    total = sum(
-        (r * randn(*r.shape, seed=seed + k).to(r.dtype)).sum() for k, r in enumerate(results)
-    )
+    total = sum((r * randn(*r.shape, seed=seed + k).to(r)).sum() for k, r in enumerate(results))
     if not isinstance(total, Tensor) or not total.requires_grad:
         return {name: torch.zeros_like(x) for name, x in leaves.items()}
     grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)

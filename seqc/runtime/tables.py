@@ -1,0 +1,280 @@
+"""What a kernel's launcher hands over: addresses, strides and extents, settled and checked.
+
+Both targets read the same tables in the same order.  What depends on shapes
+alone is worked out once a shape; a call then only collects addresses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqc.runtime.pages import empty as empty_pages
+from seqc.runtime.spec import KernelSpec
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What forward and backward both read, ready for C."""
+
+    operands: list[Tensor]
+    constants: list[Tensor]
+    masks: list[Tensor]
+    starts: list[Tensor]
+    fresh: list[Tensor | None]
+    resets: Tensor | None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a shape settles: arrays for C, and where in its operand each stream starts (bytes)."""
+
+    extents: Any
+    strides: Any
+    offsets: list[int]
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory for a result; on the CPU from kept pages."""
+    if device.type == "cpu":
+        return empty_pages(shape, dtype)
+    return torch.empty(tuple(shape), dtype=dtype, device=device)
+
+
+def prepare(
+    spec: KernelSpec,
+    inputs: Sequence[Sequence[Tensor]],
+    fresh: Sequence[Tensor | None],
+    resets: Tensor | None,
+) -> Ready:
+    """The tensors with unit stride along their last axis, small ones laid out plainly."""
+    operands, constants, masks, starts = inputs
+    return Ready(
+        [_unit(o) for o in operands],
+        [c.contiguous() for c in constants],
+        [_unit(m) for m in masks],
+        [s.contiguous() for s in starts],
+        [None if f is None else f.contiguous() for f in fresh],
+        resets,
+    )
+
+
+def validate(
+    spec: KernelSpec,
+    inputs: Sequence[Sequence[Tensor]],
+    fresh: Sequence[Tensor | None],
+    resets: Tensor | None,
+    dtype: torch.dtype,
+) -> None:
+    """Refuse what C would misread: another dtype is another number of bytes."""
+    operands, constants, masks, starts = inputs
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    truths = masks if resets is None else (*masks, resets)
+    renewed = [f for f in fresh if f is not None]
+    for kind, tensors, want in (
+        ("operand", operands, dtype), ("constant", constants, wide), ("mask", truths, torch.bool),
+        ("state", (*starts, *renewed), wide),
+    ):  # fmt: skip
+        for t in tensors:
+            if t.dtype != want:
+                raise TypeError(f"{spec.name}: a {kind} is {t.dtype}, where {want} is expected")
+
+
+def _unit(tensor: Tensor) -> Tensor:
+    """The tensor itself where its last axis has unit stride, else a copy."""
+    if tensor.dim() > 2 and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        return tensor.contiguous()
+    return tensor
+
+
+def layouts(ready: Ready) -> list[Any]:
+    """The shapes and strides that a table depends on."""
+    tensors = (*ready.operands, *ready.masks, *ready.starts, *ready.fresh, ready.resets)
+    return [None if t is None else (t.shape, t.stride()) for t in tensors]
+
+
+def address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def addresses_of(spec: KernelSpec, ready: Ready, tables: Tables) -> list[int]:
+    """The addresses of what forward and backward both read, in the order of the C side."""
+    bases = [o.data_ptr() for o in ready.operands]
+    found = [
+        bases[operand] + offset
+        for (operand, _), offset in zip(spec.streams, tables.offsets, strict=True)
+    ]
+    for group in (ready.constants, ready.masks, ready.starts):
+        found += [t.data_ptr() for t in group]
+    found += [address(f) for f in ready.fresh]
+    found.append(address(ready.resets))
+    return found
+
+
+class Layout:
+    """Works out the strides of one shape, in the order in which the kernel's source reads them."""
+
+    def __init__(
+        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: Ready
+    ) -> None:
+        self.spec = spec
+        every = [int(e) for e in extents]
+        self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
+        self.extents = every[: 2 + len(spec.axes)]
+        self.outer = spec.axes[:-1]
+        self.dtype = dtype
+        self.wide = torch.float64 if dtype == torch.float64 else torch.float32
+        self.strides: list[int] = []
+        self.offsets: list[int] = []
+        self.device = (*ready.operands, *ready.constants, *ready.starts)[0].device
+        self._check(ready)
+        self._inputs(ready)
+
+    def _check(self, ready: Ready) -> None:
+        """Refuse shapes that the extents do not cover: C would read past their ends."""
+        lead = self.extents[:2]
+        state = [self.extents[0], *self.extents[2:]]
+        wanted: list[tuple[Tensor, list[int]]] = []
+        for (packed, parts), o in zip(self.spec.operands, ready.operands, strict=True):
+            width = sum(math.prod(self.shape(p)) for p in parts)
+            wanted.append((o, [*lead, width] if packed else [*lead, *self.shape(parts[0])]))
+        wanted += [
+            (m, [*lead, *self.shape(a)]) for m, a in zip(ready.masks, self.spec.masks, strict=True)
+        ]
+        wanted += [(s, state) for s in (*ready.starts, *ready.fresh) if s is not None]
+        if ready.resets is not None:
+            wanted.append((ready.resets, lead))
+        for tensor, shape in wanted:
+            if list(tensor.shape) != shape:
+                raise ValueError(
+                    f"{self.spec.name}: a tensor is {tuple(tensor.shape)}, where {tuple(shape)} "
+                    "is expected"
+                )
+        for c, axes in zip(ready.constants, self.spec.constants, strict=True):
+            if c.numel() != math.prod(self.shape(axes)):
+                raise ValueError(f"{self.spec.name}: a constant has {c.numel()} entries")
+
+    def tables(self) -> Tables:
+        """The arrays for C."""
+        return Tables(
+            (ctypes.c_int64 * len(self.extents))(*self.extents),
+            (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides),
+            self.offsets,
+        )
+
+    def shape(self, axes: Sequence[str]) -> list[int]:
+        """The extents of some axes."""
+        return [self.by_axis[a] for a in axes]
+
+    def along(self, tensor: Tensor, axes: Sequence[str], first: int) -> list[int]:
+        """The strides of the outer axes; 0 where the tensor does not have one."""
+        own = {a: tensor.stride(first + i) for i, a in enumerate(axes)}
+        return [own.get(a, 0) for a in self.outer]
+
+    def plain(self, axes: Sequence[str]) -> list[int]:
+        """The strides of the outer axes in something laid out plainly over ``axes``."""
+        own: dict[str, int] = {}
+        step = 1
+        for a in reversed(axes):
+            own[a] = step
+            step *= self.by_axis[a]
+        return [own.get(a, 0) for a in self.outer]
+
+    def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
+        """Where a part of a packed operand starts, and its axes."""
+        parts = self.spec.operands[operand][1]
+        return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
+
+    def _inputs(self, ready: Ready) -> None:
+        spec = self.spec
+        for operand, part in spec.streams:
+            tensor = ready.operands[operand]
+            packed = spec.operands[operand][0]
+            offset, axes = self.part(operand, part)
+            self.offsets.append(offset * tensor.element_size() if packed else 0)
+            own = self.plain(axes) if packed else self.along(tensor, axes, 2)
+            self.strides += [tensor.stride(0), tensor.stride(1), *own]
+        for axes in spec.constants:
+            self.strides += self.plain(axes)
+        for mask, axes in zip(ready.masks, spec.masks, strict=True):
+            self.strides += [mask.stride(0), mask.stride(1), *self.along(mask, axes, 2)]
+        r = ready.resets
+        self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
+
+    def cotangent(self, grad: Tensor | None) -> Tensor:
+        """The cotangent of an output, over all the kernel's axes; None reads as a row of zeros."""
+        if grad is None:
+            width = self.extents[-1] if self.spec.axes else 1
+            self.strides += [0] * (2 + len(self.outer))
+            return torch.zeros(max(width, 1), dtype=self.dtype, device=self.device)
+        grad = _unit(grad.to(self.dtype))
+        self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
+        return grad
+
+    def stream_gradients(
+        self, operands: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[int], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
+        """One packed gradient an operand, written in place, with the addresses of its streams.
+
+        A stream that lacks some of the kernel's axes gets a gradient over all of
+        them, to be summed into its place afterwards (the third result).
+        """
+        spec = self.spec
+        covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
+        full: list[Tensor] = []
+        for i, o in enumerate(operands):
+            whole = all((i, p) in covered for p in range(len(spec.operands[i][1])))
+            made = empty(o.shape, self.dtype, o.device)
+            full.append(made if whole else made.zero_())
+        places: list[int] = []
+        later: list[tuple[Tensor, tuple[str, ...], Tensor]] = []
+        for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
+            if not moves:
+                continue
+            offset, axes = self.part(operand, part)
+            packed = spec.operands[operand][0]
+            gradient = full[operand]
+            if axes == spec.axes:
+                start = offset * gradient.element_size() if packed else 0
+                own = self.plain(axes) if packed else self.along(gradient, axes, 2)
+                self.strides += [gradient.stride(0), gradient.stride(1), *own]
+                places.append(gradient.data_ptr() + start)
+                continue
+            place = gradient
+            if packed:
+                width = math.prod(self.shape(axes))
+                place = gradient[:, :, offset : offset + width]
+                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
+            wide = empty(self.extents, self.wide, gradient.device)
+            self.strides += [wide.stride(0), wide.stride(1), *self.along(wide, spec.axes, 2)]
+            places.append(wide.data_ptr())
+            later.append((wide, axes, place))
+        return full, places, later
+
+    def constant_gradients(self, *chunks: int) -> list[Tensor | None]:
+        """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
+        shape = [*chunks, self.extents[0], *self.extents[2:]]
+        return [
+            torch.zeros(shape, dtype=torch.float64, device=self.device) if moves else None
+            for moves in self.spec.steady
+        ]
+
+    def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
+        """The gradients of constants from their sums over time, (B, *axes) each."""
+        return [
+            c.new_zeros(c.shape)
+            if g is None
+            else self.narrow(g.sum(0), axes, leading=0).to(self.wide).reshape(c.shape)
+            for c, g, axes in zip(constants, found, self.spec.constants, strict=True)
+        ]
+
+    def narrow(self, tensor: Tensor, axes: Sequence[str], leading: int) -> Tensor:
+        """Sum over the kernel's axes that a value does not have."""
+        gone = [leading + i for i, a in enumerate(self.spec.axes) if a not in axes]
+        return tensor.sum(gone) if gone else tensor

@@ -1,0 +1,127 @@
+"""Every kernel compiles with NVRTC, which needs no GPU; the cubins are kept on disk."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqc
+from seqc import zoo
+from seqc.runtime import nvrtc
+from seqc.runtime.cuda import _STORAGE
+from seqc.runtime.nvrtc import CudaBuildError, compile_cubin, find_cupy, usage
+
+needs_nvrtc = pytest.mark.skipif(bool(find_cupy()), reason=find_cupy() or "compiles")
+
+SMALL = """
+extern "C" __global__ void add(const float* a, float* b, long long n) {
+  const long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
+  if (i < n) b[i] = a[i] + 1.0f;
+}
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEQC_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def defines(dtype: torch.dtype) -> tuple[str, str]:
+    storage, state = _STORAGE[dtype]
+    return f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}"
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize("name", zoo.names())
+def test_zoo_kernels_compile_without_spills(name, arch):
+    source = seqc.emit(zoo.path(name), target="cuda", layer=name)
+    found = usage(compile_cubin(source, name=name, arch=arch, defines=defines(torch.float32)).log)
+    assert {"march_forward", "march_backward"} <= set(found)
+    for kernel, used in found.items():
+        assert 0 < used.registers < 255, kernel
+        assert (used.spill_stores, used.spill_loads) == (0, 0), (kernel, used)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["MinLSTM", "QRNN"])
+def test_other_dtypes_compile(name, dtype):
+    source = seqc.emit(zoo.path(name), target="cuda", layer=name)
+    assert compile_cubin(source, name=name, arch=90, defines=defines(dtype)).image[:4] == b"\x7fELF"
+
+
+@needs_nvrtc
+def test_a_refused_source_shows_the_compilers_words(cache):
+    with pytest.raises(CudaBuildError, match='identifier "nothing" is undefined') as caught:
+        compile_cubin(SMALL.replace("1.0f", "nothing"), name="bad", arch=90)
+    assert "kernel bad for sm_90" in str(caught.value)
+
+
+@needs_nvrtc
+def test_an_unknown_architecture_is_named(cache):
+    with pytest.raises(CudaBuildError, match="does not know sm_12"):
+        compile_cubin(SMALL, name="old", arch=12)
+
+
+@needs_nvrtc
+def test_cubins_are_kept_and_damage_is_mended(cache, monkeypatch):
+    first = compile_cubin(SMALL, name="add", arch=90)
+    assert list(usage(first.log)) == ["add"]
+    compile_again, calls = nvrtc._compile, []
+    monkeypatch.setattr(nvrtc, "_compile", lambda *args: calls.append(args) or compile_again(*args))
+    assert compile_cubin(SMALL, name="add", arch=90) == first
+    assert not calls
+    for file in cache.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-100])
+    assert compile_cubin(SMALL, name="add", arch=90).image == first.image
+    assert len(calls) == 1
+
+
+@needs_nvrtc
+def test_without_a_usable_cache_it_still_compiles(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    monkeypatch.setenv("SEQC_CACHE_DIR", str(file))
+    assert compile_cubin(SMALL, name="add", arch=80).image
+
+
+@needs_nvrtc
+def test_two_threads_at_once(cache):
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(compile_cubin(SMALL, name="add", arch=90)))
+        for _ in range(2)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(made) == 2
+    assert made[0].image == made[1].image
+
+
+def test_a_missing_cupy_says_what_to_install(monkeypatch):
+    for name in [m for m in sys.modules if m.split(".")[0] == "cupy"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    find_cupy.cache_clear()
+    try:
+        assert 'pip install "seqc[cuda13]"' in find_cupy()
+        with pytest.raises(CudaBuildError, match="seqc\\[cuda13\\]"):
+            compile_cubin(SMALL, name="add", arch=90)
+    finally:
+        find_cupy.cache_clear()
+
+
+def test_importing_seqc_does_not_import_cupy():
+    import subprocess
+
+    code = "import seqc, sys; seqc.compile; assert 'cupy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

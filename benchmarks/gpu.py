@@ -25,8 +25,8 @@ from torch import Tensor
 
 import seqc
 from seqc import zoo
-from seqc.runtime.cuda import _STORAGE
 from seqc.runtime.nvrtc import compile_cubin, find_cupy, usage
+from seqc.runtime.tables import STORAGE
 
 PLAIN = """
 layer Plain
@@ -192,7 +192,7 @@ def dry_run() -> int:
         return 1
     for name, dtype in cases():
         source = seqc.emit(PLAIN if name == "Plain" else zoo.path(name), target="cuda", layer=name)
-        storage, state = _STORAGE[dtype]
+        storage, state = STORAGE[dtype]
         defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
         for arch in ARCHITECTURES:
             cubin = compile_cubin(source, name=name, arch=arch, defines=defines)

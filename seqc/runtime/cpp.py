@@ -17,6 +17,7 @@ from torch import Tensor
 from seqc.runtime.build import build_library
 from seqc.runtime.spec import KernelSpec
 from seqc.runtime.tables import (
+    STORAGE,
     Layout,
     Tables,
     address,
@@ -26,12 +27,6 @@ from seqc.runtime.tables import (
     validate,
 )
 
-_STORAGE = {
-    torch.float32: ("float", "float"),
-    torch.float64: ("double", "double"),
-    torch.bfloat16: ("seqc::bfloat16", "float"),
-    torch.float16: ("seqc::float16", "float"),
-}
 #: Tables of this many shapes are kept a kernel: a run has few, and a stream of new ones forgets.
 _TABLES_KEPT = 64
 
@@ -52,7 +47,7 @@ class CppKernel:
         """The compiled forward and backward march for a storage dtype; built once."""
         found = self._entries.get(dtype)
         if found is None:
-            storage, state = _STORAGE[dtype]
+            storage, state = STORAGE[dtype]
             defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
             library = build_library(self.source, name=self.name, defines=defines)
             for entry in (library.seqc_forward, library.seqc_backward):

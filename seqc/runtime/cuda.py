@@ -18,14 +18,8 @@ from torch import Tensor
 
 from seqc.runtime.nvrtc import load_function
 from seqc.runtime.spec import KernelSpec
-from seqc.runtime.tables import Layout, address, addresses_of, prepare, validate
+from seqc.runtime.tables import STORAGE, Layout, address, addresses_of, prepare, validate
 
-_STORAGE = {
-    torch.float32: ("float", "float"),
-    torch.float64: ("double", "double"),
-    torch.bfloat16: ("seqc::bfloat16", "float"),
-    torch.float16: ("seqc::float16", "float"),
-}
 THREADS = 128  # of a block: the kernel's own kThreads
 MOST_CHUNKS = 128  # what enters a chunk is folded from all before it, which grows as the square
 LEAST_STEPS = 32  # of a chunk
@@ -55,7 +49,7 @@ class CudaKernel:
         import cupy
         import numpy
 
-        storage, state = _STORAGE[dtype]
+        storage, state = STORAGE[dtype]
         defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
         with torch.cuda.device(device):
             index = torch.cuda.current_device()

@@ -18,6 +18,14 @@ from torch import Tensor
 from seqc.runtime.pages import empty as empty_pages
 from seqc.runtime.spec import KernelSpec
 
+#: What a kernel stores and what it computes in, as both targets write it.
+STORAGE = {
+    torch.float32: ("float", "float"),
+    torch.float64: ("double", "double"),
+    torch.bfloat16: ("seqc::bfloat16", "float"),
+    torch.float16: ("seqc::float16", "float"),
+}
+
 
 @dataclass(frozen=True)
 class Ready:

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from seqc.runtime.cuda import _STORAGE, THREADS, CudaKernel
+from seqc.runtime.cuda import THREADS, CudaKernel
+from seqc.runtime.tables import STORAGE
 
 EMULATOR = Path(__file__).with_name("emulator.h")
 #: What the emulated device holds at once: few, so that small tests split time into chunks too.
@@ -61,7 +62,7 @@ class EmulatedKernel(CudaKernel):
         self, function: str, dtype: torch.dtype, device: torch.device, grid: tuple[int, int],
         arguments: Sequence[int | float],
     ) -> None:  # fmt: skip
-        so = library(self.source, *_STORAGE[dtype], str(self.folder))
+        so = library(self.source, *STORAGE[dtype], str(self.folder))
         words = [
             struct.unpack("<Q", struct.pack("<d" if isinstance(a, float) else "<q", a))[0]
             for a in arguments

@@ -12,8 +12,8 @@ import torch
 import seqc
 from seqc import zoo
 from seqc.runtime import nvrtc
-from seqc.runtime.cuda import _STORAGE
 from seqc.runtime.nvrtc import CudaBuildError, compile_cubin, find_cupy, usage
+from seqc.runtime.tables import STORAGE
 
 needs_nvrtc = pytest.mark.skipif(bool(find_cupy()), reason=find_cupy() or "compiles")
 
@@ -32,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def defines(dtype: torch.dtype) -> tuple[str, str]:
-    storage, state = _STORAGE[dtype]
+    storage, state = STORAGE[dtype]
     return f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from seqc.codegen.cpp import Dialect, Pointer, render
+from seqc.codegen.steps import Dialect, Pointer, render
 from seqc.ir.kernel import Adjoint, Kernel
 
 
@@ -39,4 +39,6 @@ def print_cuda(kernel: Kernel, adjoint: Adjoint) -> str:
 @cache
 def cuda_prelude() -> str:
     """The functions that every kernel's source starts with."""
-    return files("seqc.templates").joinpath("cuda/math.cuh").read_text(encoding="utf-8")
+    folder = files("seqc.templates").joinpath("cuda")
+    parts = (folder.joinpath(n).read_text(encoding="utf-8") for n in ("math.cuh", "lookback.cuh"))
+    return "\n".join(parts)

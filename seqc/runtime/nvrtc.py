@@ -157,9 +157,8 @@ def load_function(
     found = _functions.get((digest, device, function))
     if found is not None:
         return found
-    from cupy.cuda import Device
+    from cupy.cuda import Device, driver
     from cupy.cuda import function as cupy_function
-    from cupy.cuda.driver import CUDADriverError
 
     with _loading:
         module = _modules.get((digest, device))
@@ -169,7 +168,7 @@ def load_function(
             module = cupy_function.Module()
             try:
                 module.load(cubin.image)
-            except CUDADriverError as error:
+            except driver.CUDADriverError as error:
                 raise CudaBuildError(
                     f"the driver does not load kernel {name} for sm_{arch} ({error}); it may be "
                     "older than the CUDA that CuPy was built for: update it, or install "

@@ -123,6 +123,11 @@ SEQC_DEVICE T normcdf(T x) {
   return T(0.5) * erfc(x * T(-0.7071067811865476));
 }
 
+// How many of a tile's steps are left.
+SEQC_DEVICE int least(const i64 left, const int most) {
+  return left < most ? left < 0 ? 0 : static_cast<int>(left) : most;
+}
+
 // A chunk's map of what enters it. Where the chunk holds a reset, nothing of that is left, not
 // even a NaN; and nothing times a product that overflowed is still nothing.
 template <class T>

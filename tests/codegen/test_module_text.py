@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import seqc
-from seqc.codegen import cpp, torch_printer
+from seqc.codegen import steps, torch_printer
 from seqc.frontend.reserved import LAYER_ATTRIBUTES, MODULE_ATTRIBUTES, MODULE_NAMES
 from seqc.passes.driver import build
 from seqc.runtime.layer import Layer
@@ -138,5 +138,5 @@ def test_the_template_says_no_word_that_a_spec_could() -> None:
         r"(?:\s+__restrict)?\s+([a-z]\w*)\s*(?=[=;,(){&]|$)", text
     )  # fmt: skip
     derived = ("at_", "seqc_", "march_", "summary_")
-    loose = {n for n in declared if not n.startswith(derived) and not n.endswith(cpp.SUFFIXES)}
-    assert loose <= cpp.RESERVED, sorted(loose - cpp.RESERVED)
+    loose = {n for n in declared if not n.startswith(derived) and not n.endswith(steps.SUFFIXES)}
+    assert loose <= steps.RESERVED, sorted(loose - steps.RESERVED)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import seqc
 from seqc import zoo
 from seqc.runtime import nvrtc
+from seqc.runtime.cuda import defines
+from seqc.runtime.kernels import FusedKernel
 from seqc.runtime.nvrtc import CudaBuildError, compile_cubin, find_cupy, usage
-from seqc.runtime.tables import STORAGE
 
 needs_nvrtc = pytest.mark.skipif(bool(find_cupy()), reason=find_cupy() or "compiles")
 
@@ -31,29 +31,33 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def defines(dtype: torch.dtype) -> tuple[str, str]:
-    storage, state = STORAGE[dtype]
-    return f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}"
+def kernels_of(name: str) -> list[FusedKernel]:
+    module = vars(sys.modules[getattr(zoo, name).__module__])
+    return [k for k in module.values() if isinstance(k, FusedKernel)]
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("arch", [80, 90, 100])
 @pytest.mark.parametrize("name", zoo.names())
 def test_zoo_kernels_compile_without_spills(name, arch):
-    source = seqc.emit(zoo.path(name), target="cuda", layer=name)
-    found = usage(compile_cubin(source, name=name, arch=arch, defines=defines(torch.float32)).log)
-    assert {"march_forward", "march_backward"} <= set(found)
-    for kernel, used in found.items():
-        assert 0 < used.registers < 255, kernel
-        assert (used.spill_stores, used.spill_loads) == (0, 0), (kernel, used)
+    for k in kernels_of(name):
+        macros = defines(k.spec, torch.float32)
+        source = k.targets["cuda"].source
+        found = usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
+        ways = ("march_forward", "march_backward", "scan_forward", "scan_backward")
+        assert set(found) == set(ways)
+        for function, used in found.items():
+            assert 0 < used.registers < 255, function
+            assert (used.spill_stores, used.spill_loads) == (0, 0), (function, used)
 
 
 @needs_nvrtc
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["MinLSTM", "QRNN"])
 def test_other_dtypes_compile(name, dtype):
-    source = seqc.emit(zoo.path(name), target="cuda", layer=name)
-    assert compile_cubin(source, name=name, arch=90, defines=defines(dtype)).image[:4] == b"\x7fELF"
+    (k,) = kernels_of(name)
+    source, macros = k.targets["cuda"].source, defines(k.spec, dtype)
+    assert compile_cubin(source, name=name, arch=90, defines=macros).image[:4] == b"\x7fELF"
 
 
 @needs_nvrtc

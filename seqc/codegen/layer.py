@@ -144,13 +144,9 @@ def keep_lines(plan: Plan) -> list[str]:
     return [*lines, f"return ({', '.join(masks)},)"]
 
 
-def input_lines(plan: Plan, names: dict[str, str], cast: bool) -> list[str]:
-    """Take the inputs apart; a step works in the dtype of states."""
-    lines = []
-    for i, variable in enumerate(names.values()):
-        widen = ".to(wide)" if cast else ""
-        lines.append(f"{variable} = inputs[{i}]{widen}")
-    return lines
+def input_lines(names: dict[str, str], dtype: str) -> list[str]:
+    """Take the inputs apart, in some dtype."""
+    return [f"{name} = inputs[{i}].to({dtype})" for i, name in enumerate(names.values())]
 
 
 def step_lines(plan: Plan) -> list[str]:
@@ -177,7 +173,7 @@ def step_lines(plan: Plan) -> list[str]:
     return [
         "wide = state_dtype(inputs[0].dtype)",
         "like = inputs[0]",
-        *input_lines(plan, equations.inputs, cast=True),
+        *input_lines(equations.inputs, "wide"),
         *equations.lines,
         f"return ({', '.join(shapes)},), self.State({', '.join(fields)})",
     ]
@@ -211,7 +207,7 @@ def ahead_lines(plan: Plan) -> list[str]:
         "like = inputs[0]",
         "wide = state_dtype(like.dtype)",
         "batch, steps = like.shape[:2]",
-        *input_lines(plan, equations.inputs, cast=True),
+        *input_lines(equations.inputs, "wide"),
         *equations.lines,
         f"return ({', '.join(results)},)",
     ]
@@ -246,8 +242,9 @@ class ParallelLines:
         return [
             "like = inputs[0]",
             "wide = state_dtype(like.dtype)",
+            "stored = storage_dtype(like)",
             "batch, steps = like.shape[:2]",
-            *input_lines(self.plan, e.inputs, cast=True),
+            *input_lines(e.inputs, "stored"),
             *self.out,
             results,
         ]
@@ -275,8 +272,7 @@ class ParallelLines:
         ]  # fmt: skip
         weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
         bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
-        # Halves are widened at the edges of a layer, so that its result is rounded once.
-        weight, bias = f"{weight}.to(wide)", f"{bias}.to(wide)"
+        weight, bias = f"{weight}.to(stored)", f"{bias}.to(stored)"
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)

@@ -39,7 +39,7 @@ IMPORTS = {
         "affine_scan centred_windows convolve full lagged last_step push remember split windows"
     ),
     "seqc.runtime.shell": "Field",
-    "seqc.runtime.spec": "KernelSpec state_dtype",
+    "seqc.runtime.spec": "KernelSpec state_dtype storage_dtype",
     "seqc.runtime.steps": "begin keep_mask linear spread_axes spread_to",
 }
 _HERE = "<imports>"

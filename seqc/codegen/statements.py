@@ -12,7 +12,7 @@ def tidy(lines: list[str]) -> list[str]:
     kept: list[str] = []
     below = ""
     for line in reversed(lines):
-        made = re.match(r"(like|wide|batch, steps) = ", line)
+        made = re.match(r"(like|wide|stored|batch, steps) = ", line)
         names = made.group(1).split(", ") if made else []
         if made and not any(re.search(rf"\b{n}\b", below) for n in names):
             continue

@@ -30,7 +30,7 @@ _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
 RESERVED = frozenset(
     """
-    self torch Tensor project state inputs keep wide dtype extents resets scalars batch steps
+    self torch Tensor project state inputs keep wide stored dtype extents resets scalars batch steps
     math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
     push convolve cls affine_scan state_dtype NamedTuple like fresh shift arange numeric
     choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from seqc.commands.common import CommandError, add_layer, add_spec, find_spec
@@ -17,8 +18,12 @@ Every kernel that runs here is compared with the plain PyTorch layer in float64:
 states and gradients in three dtypes; the parallel, chunked and step-by-step paths; extreme
 inputs; first and second derivatives against finite differences. Exits with 1 where one fails.
 
+With --backend cuda and no GPU, the CUDA kernels run on the CPU, by an emulator that also watches
+for races and deadlocks.
+
 examples:
   seqc verify MinGRU
+  seqc verify MinGRU --backend cuda --quick
   seqc verify mylayer.seq --quick --size hidden=17
 """
 
@@ -28,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_spec(parser)
     add_layer(parser)
     parser.add_argument("--seed", type=int, default=0, help="of parameters and inputs (default: 0)")
+    parser.add_argument(
+        "--backend",
+        choices=("cpp", "cuda"),
+        help="the kernels to check (default: cpp, and cuda where there is a GPU)",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter sequences")
     parser.add_argument(
         "--size",
@@ -52,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         sizes=dict(options.size),
         exact_gradients=not states_gradient(spec.text),
+        backend=options.backend,
         progress=_show if sys.stderr.isatty() else None,
     )
     if sys.stderr.isatty():
@@ -68,14 +79,16 @@ def verify(
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
     exact_gradients: bool = True,
+    backend: str | None = None,
     progress: Callable[[Check], None] | None = None,
 ) -> VerifyReport:
     """Check a built layer class numerically; no check raises, each becomes a row.
 
     ``sizes`` are filled with small odd numbers where they are not given and have no default.
     ``exact_gradients=False`` is for a spec that states a derivative which is not that of its
-    function (``gradient f(u) = …``): finite differences would refute it. ``progress`` is called
-    with each check as it is made.
+    function (``gradient f(u) = …``): finite differences would refute it. ``backend`` is the one to
+    check, ``cpp`` or ``cuda`` (emulated where there is no GPU); else all that run here.
+    ``progress`` is called with each check as it is made.
 
     Raises:
         CommandError: the layer cannot be built with these sizes.
@@ -83,7 +96,11 @@ def verify(
     import torch
 
     from seqc.commands import verify_checks
+    from seqc.runtime.emulator import emulating
 
+    gpu = torch.cuda.is_available()
+    backends = (backend,) if backend else ("cpp", "cuda") if gpu else ("cpp",)
+    emulated = backend == "cuda" and not gpu
     try:
         plan = verify_checks.make_plan(
             layer_class,
@@ -91,6 +108,8 @@ def verify(
             seed=seed,
             sizes=dict(sizes or {}),
             exact_gradients=exact_gradients,
+            backends=backends,
+            emulated=emulated,
         )
     except (ValueError, TypeError, RuntimeError) as error:
         raise CommandError(
@@ -99,13 +118,17 @@ def verify(
         ) from error
     made = []
     # gradcheck draws its directions from torch's own generator.
-    with torch.random.fork_rng(devices=[]):
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.manual_seed(seed)
+        if emulated:
+            stack.enter_context(emulating(layer_class))
         for check in verify_checks.checks(plan):
             made.append(check)
             if progress is not None:
                 progress(check)
-    return VerifyReport(spec_name, seed, plan.small.sizes, tuple(made))
+    note = "no GPU here: the CUDA kernels ran on the CPU, emulated" if emulated else ""
+    return VerifyReport(spec_name, seed, plan.small.sizes, tuple(made), note)
 
 
 def states_gradient(text: str) -> bool:

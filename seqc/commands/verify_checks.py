@@ -52,6 +52,7 @@ class Plan:
     dtypes: tuple[torch.dtype, ...]
     quick: bool
     exact_gradients: bool
+    backends: tuple[str, ...]
 
 
 def make_plan(
@@ -61,21 +62,25 @@ def make_plan(
     seed: int,
     sizes: dict[str, int],
     exact_gradients: bool,
+    backends: tuple[str, ...],
+    emulated: bool,
 ) -> Plan:
-    """The cases: short and long, one sequence and several, narrow and wide."""
-    small = Subject(layer_class, SMALL, seed, sizes)
+    """The cases: short and long, one sequence and several, narrow and wide.
+
+    ``emulated``: the kernels of the CPU have been replaced by emulated ones of CUDA.
+    """
+    small = Subject(layer_class, SMALL, seed, sizes, emulated)
     cases: list[tuple[Subject, int, int]] = [(small, 2, 7), (small, 3, 67)]
     if not quick:
-        wide = Subject(layer_class, WIDE, seed, sizes)
+        wide = Subject(layer_class, WIDE, seed, sizes, emulated)
         cases += [(wide, 3, 33), (wide, 1, 1031)]
-    return Plan(small, tuple(cases), (FLOAT64, FLOAT32, BFLOAT16), quick, exact_gradients)
+    return Plan(small, tuple(cases), (FLOAT64, FLOAT32, BFLOAT16), quick, exact_gradients, backends)
 
 
 def checks(plan: Plan) -> Iterator[Check]:
     """Every check, as it is made."""
-    backends = ["cpp"] + (["cuda"] if torch.cuda.is_available() else [])
     usable = ["reference"]
-    for backend in backends:
+    for backend in plan.backends:
         absent = _absent(plan.small, backend)
         if absent is None:
             usable.append(backend)
@@ -110,7 +115,7 @@ def _absent(subject: Subject, backend: str) -> tuple[Any, str] | None:
     """Why a backend cannot be checked, with its status; None where it runs."""
     if not getattr(subject.layer_class, "PARALLEL", True):
         return "n/a", "the layer has no parallel form, so it has no kernels"
-    if backend == "cpp" and find_compiler() is None:
+    if (backend == "cpp" or subject.emulated) and find_compiler() is None:
         return "n/a", "there is no C++ compiler here"
 
     def probe() -> Check:

@@ -69,7 +69,7 @@ def _directional(function: _Pure, leaves: tuple[Tensor, ...], seed: int) -> floa
     generator = torch.Generator().manual_seed(seed)
 
     def direction(v: Tensor) -> Tensor:
-        return torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v.dtype)
+        return torch.randn(v.shape, generator=generator, dtype=torch.float64).to(v)
 
     along = [direction(v) for v in leaves]
 

@@ -48,6 +48,7 @@ class VerifyReport:
     seed: int
     sizes: Mapping[str, int]
     checks: tuple[Check, ...]
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -67,6 +68,7 @@ class VerifyReport:
         return "\n".join(
             (
                 f"{self.name}({sizes}), seed {self.seed}",
+                *((self.note,) if self.note else ()),
                 "",
                 table(header, (c.cells() for c in self.checks)),
                 "",

@@ -49,9 +49,15 @@ class Subject:
     """A layer class with sizes filled in, from which layers and inputs are made."""
 
     def __init__(
-        self, layer_class: type[Any], fill: Sequence[int], seed: int, sizes: Mapping[str, int]
+        self,
+        layer_class: type[Any],
+        fill: Sequence[int],
+        seed: int,
+        sizes: Mapping[str, int],
+        emulated: bool = False,
     ) -> None:
         self.layer_class = layer_class
+        self.emulated = emulated
         self.seed = seed
         required = [name for name, default in layer_class.SIZES.items() if default is None]
         filled = {n: fill[i % len(fill)] for i, n in enumerate(required)}
@@ -72,20 +78,27 @@ class Subject:
                 p.copy_(torch.where(p == 0, 0.1 * noise, p * (1 + 0.1 * noise.clamp(-3, 3))))
         self._master: dict[str, Tensor] = master.state_dict()
 
-    def _build(self, dtype: torch.dtype) -> Any:
+    def _build(self, dtype: torch.dtype, made: type[Any] | None = None) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            layer = self.layer_class(**self.sizes, dtype=dtype)
+            layer = (made or self.layer_class)(**self.sizes, dtype=dtype)
         return layer.eval()  # dropout draws masks of its own in training: no two runs compare
 
     def layer(self, backend: str, dtype: torch.dtype, *, values: torch.dtype | None = None) -> Any:
-        """A layer whose parameters hold the subject's values, rounded to ``values`` first."""
-        layer = self._build(dtype)
+        """A layer whose parameters hold the subject's values, rounded to ``values`` first.
+
+        Whatever its backend, it takes tensors of the CPU and gives such back.
+        """
+        on_gpu = backend == "cuda" and not self.emulated
+        layer = self._build(dtype, _on_gpu(self.layer_class) if on_gpu else None)
         rounded = {
             k: v.to(_like(v, values or dtype)).to(_like(v, dtype)) for k, v in self._master.items()
         }
         layer.load_state_dict(rounded)
-        layer.backend = backend
+        if on_gpu:
+            layer.cuda()
+        # Emulated kernels stand in the place of those of the CPU.
+        layer.backend = "cpp" if backend == "cuda" and self.emulated else backend
         return layer
 
     def inputs(
@@ -126,6 +139,33 @@ class Subject:
         with torch.no_grad():
             warm = self.layer("reference", dtype)(*self.inputs(batch, 2, dtype))[1]
         return Feed(self.inputs(batch, time, dtype, scale), tuple(warm))
+
+
+def _on_gpu(layer_class: type[Any]) -> type[Any]:
+    """The layer on a GPU, for callers that know the CPU alone."""
+
+    class OnGpu(layer_class):  # type: ignore[misc]
+        def forward(self, *inputs: Any, **more: Any) -> Any:
+            found = super().forward(*_moved(inputs, "cuda"), **_moved(more, "cuda"))
+            return _moved(found, "cpu")
+
+        def step(self, *inputs: Any, **more: Any) -> Any:
+            found = super().step(*_moved(inputs, "cuda"), **_moved(more, "cuda"))
+            return _moved(found, "cpu")
+
+    return OnGpu
+
+
+def _moved(value: Any, device: str) -> Any:
+    """Tensors on a device, and tuples (named ones too) and dicts of them."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {k: _moved(v, device) for k, v in value.items()}
+    if isinstance(value, tuple):
+        parts = [_moved(v, device) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
 
 
 def widen(feed: Feed) -> Feed:
@@ -190,7 +230,7 @@ def gradients_of(values: Sequence[Any], leaves: Mapping[str, Tensor]) -> dict[st
     found: Sequence[Tensor | None] = torch.autograd.grad(
         loss, list(leaves.values()), allow_unused=True
     )
-    return {n: g.detach() for n, g in zip(leaves, found, strict=True) if g is not None}
+    return {n: g.detach().cpu() for n, g in zip(leaves, found, strict=True) if g is not None}
 
 
 def _call(

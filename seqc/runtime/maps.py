@@ -22,7 +22,9 @@ SMALL_WORK, FEW_ROWS = 1 << 18, 4096
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` for x (…, in), weight (out, in), bias (out,)."""
+    """``x @ weight.T + bias`` for x (…, in), weight (out, in), bias (out,), in weight's dtype."""
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        x = x.to(weight.dtype)
     if not torch.compiler.is_compiling() and _convolves(x, weight):
         result: Tensor = _Project.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result

@@ -42,6 +42,15 @@ class KernelSpec:
         return tuple(carry for carry, output in self.saved if output < 0)
 
 
+def storage_dtype(like: torch.Tensor) -> torch.dtype:
+    """What a whole sequence's values are stored in between a layer's kernels and products.
+
+    On the CPU halves are widened at a layer's edges, so that its result is rounded once; a GPU's
+    products of halves are what they are used for.
+    """
+    return like.dtype if like.is_cuda else state_dtype(like.dtype)
+
+
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """What a recurrence accumulates in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -6,6 +6,7 @@ What an emulator cannot show (speed, FMA contraction, the GPU's own exp) is for 
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 import torch
@@ -95,6 +96,28 @@ def test_halves_are_those_of_the_cpp_kernels(name, dtype, emulated: Emulate):
     assert any(k.launched for k in kernels)
     # The last bit of a stored value may fall the other way.
     same(got, want, 2 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_half_layers_store_halves(name, dtype, emulated: Emulate, monkeypatch):
+    """As on a GPU: products and streams are halves, and states are not."""
+    layer = make(name, torch.float32, 17).to(dtype)
+    wide = make(name, torch.float64, 17)
+    wide.load_state_dict({k: v.double() for k, v in layer.state_dict().items()})
+    inputs = [x.to(dtype) for x in inputs_of(wide, 2, 90)]
+    wide.backend = "reference"
+    want = everything(wide, [x.double() for x in inputs])
+    module = sys.modules[type(layer).__module__]
+    monkeypatch.setattr(module, "storage_dtype", lambda like: like.dtype)
+    kernels = emulated(layer)
+    stored = []
+    for k in kernels:
+        launch = k.launch
+        k.launch = lambda *args, launch=launch: (stored.append(args[2]), launch(*args))
+    got = everything(layer, inputs)
+    assert set(stored) == {dtype}
+    same(got, want, 24 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("extreme", [-1e4, -90.0, 90.0, 1e4])

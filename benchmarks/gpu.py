@@ -1,187 +1,71 @@
-"""What the CUDA kernels take on a GPU, beside a copy of as many bytes and torch's own layers.
+"""What the CUDA kernels take on a GPU, beside a copy of as many bytes, torch's layers and others'.
 
-    python -m benchmarks.gpu --json FILE
-    python -m benchmarks.gpu --dry-run
+    python -m benchmarks.gpu --tests --json FILE    everything, in one call
+    python -m benchmarks.gpu --dry-run              needs no GPU
+    python -m benchmarks.gpu --tune --json FILE     sweeps tiles, warps and look-back
 
-Correctness first: a kernel that is wrong is not timed. ``--dry-run`` needs no GPU: it compiles
-all that would run, for three architectures, and lists registers, spills and bytes.
+Correctness first: a kernel that is wrong is not timed. ``--dry-run`` compiles all that would run,
+for three architectures, and lists registers, spills and bytes. ``python -m benchmarks.gpu_report
+FILE`` makes tables and a plot of it, anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
-import statistics
+import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import seqc
-from seqc import zoo
+from benchmarks import gpu_peers
+from benchmarks.gpu_subjects import (
+    DTYPES,
+    GRID_BATCHES,
+    GRID_STEPS,
+    LAYERS,
+    Row,
+    bandwidth,
+    calls_of,
+    error,
+    grid_rows,
+    kernel_of,
+    kernel_rows,
+    launch_cost,
+    layer_class,
+    layer_rows,
+    milliseconds,
+    short,
+)
+from seqc.runtime import cuda
 from seqc.runtime.nvrtc import compile_cubin, find_cupy, usage
-from seqc.runtime.tables import STORAGE
 
-PLAIN = """
-layer Plain
-size  hidden
-input a[t], b[t]: hidden
-state h[t]: hidden
-h[t] = a[t] * h[t-1] + b[t]
-output h[t]
-"""
-LAYERS = ("MinGRU", "QRNN", "Plain")
 SHAPES = ((8, 2048, 1536), (8, 65536, 1536), (1, 65536, 512), (64, 512, 1024))
-DTYPES = (torch.float32, torch.bfloat16)
+PEER_SHAPES = ((8, 2048, 1536), (8, 65536, 1536), (1, 65536, 512))
 ARCHITECTURES = (80, 90, 100)
-REPEATS = 20
 ERROR_AT_MOST = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One timed call: milliseconds, what it moves, and that as a share of a copy's bandwidth."""
-
-    layer: str
-    what: str
-    shape: tuple[int, int, int]
-    dtype: str
-    milliseconds: float
-    bytes: int | None = None
-    of_copy: float | None = None
-
-
-def make(name: str, hidden: int) -> Any:
-    """A layer on the GPU, narrow on its input's side: the products are not what is timed."""
-    if name == "Plain":
-        return seqc.compile(PLAIN)(hidden=hidden, device="cuda", backend="cuda")
-    cls = getattr(zoo, name)
-    return cls(input=16, hidden=hidden, device="cuda", backend="cuda")
+SECONDS = 460  # of the eight minutes: what has not begun by then is left out, and listed
 
 
 def cases() -> list[tuple[str, torch.dtype]]:
-    """Layers and storage dtypes. A half comes of autocast's products, and Plain has none."""
-    return [(n, d) for n in LAYERS for d in DTYPES if n != "Plain" or d == torch.float32]
+    """Layers and what their streams are stored as."""
+    return list(itertools.product(LAYERS, DTYPES))
 
 
-def storing(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Kernels store this dtype: a layer that is itself a half computes in float32 inside."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast("cuda", dtype=dtype)
-
-
-def inputs_of(name: str, shape: tuple[int, int, int]) -> list[Tensor]:
-    """What the layer is called with."""
-    batch, steps, _ = shape
-    if name == "Plain":
-        a, b = (torch.randn(shape, device="cuda") for _ in range(2))
-        return [a.sigmoid_(), b]
-    return [torch.randn(batch, steps, 16, device="cuda")]
-
-
-def milliseconds(call: Callable[[], object]) -> float:
-    """The median time of a call on the device."""
-    for _ in range(3):
-        call()
-    times = []
-    for _ in range(REPEATS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
-
-
-def bandwidth() -> float:
-    """Bytes a second that a device-to-device copy moves, reads and writes both counted."""
-    source = torch.empty(1 << 28, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / (milliseconds(lambda: target.copy_(source)) * 1e-3)
-
-
-def error(name: str, dtype: torch.dtype) -> float:
-    """How far the kernel's values and gradients are from the reference backend's."""
-    layer = make(name, 96)
-    found = []
-    for backend in ("cuda", "reference"):
-        torch.manual_seed(0)
-        layer.backend = backend
-        xs = [x.requires_grad_() for x in inputs_of(name, (3, 700, 96))]
-        with storing(dtype):
-            y, _ = layer(*xs)
-        grads = torch.autograd.grad(y.float().square().sum(), xs)
-        found.append([y.detach().double(), *(g.double() for g in grads)])
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True))
-
-
-def kernel_rows(
-    name: str, shape: tuple[int, int, int], dtype: torch.dtype, copied: float
-) -> list[Row]:
-    """The bare forward and backward kernel at a shape."""
-    layer = make(name, shape[2])
-    kernels = vars(sys.modules[type(layer).__module__]).values()
-    kernel = next(k for k in kernels if type(k).__name__ == "FusedKernel")
-    seen: list[tuple[Any, ...]] = []
-    kernel.listeners.append(lambda op, full: seen.append(full))
-    try:
-        with storing(dtype):
-            layer(*inputs_of(name, shape))
-    finally:
-        kernel.listeners.clear()
-    full = [a.detach() if isinstance(a, Tensor) else a for a in seen[0]]
-    full[-1] = True
-    spec = kernel.spec
-    results = kernel.forward_op(*full)
-    results = (results,) if isinstance(results, Tensor) else results
-    n, m = spec.outputs, spec.carries
-    extra = iter(results[n + m :])
-    kept = [results[o] if o >= 0 else next(extra) for _, o in spec.saved]
-    grads = [torch.randn_like(r) for r in results[:n]] + [None] * m
-    count = kernel.tensors + m
-    back = (*grads, *full[:count], *kept, full[count], *full[count + 1 : -1])
-    streams = sum(t.nbytes for t in full[: len(spec.operands)])
-    stored = sum(r.nbytes for r in (*results[:n], *results[n + m :]))
-    moved = {
-        "forward": streams + stored,
-        "backward": 2 * streams + sum(k.nbytes for k in kept) + sum(g.nbytes for g in grads[:n]),
-    }
-    calls = {
-        "forward": lambda: kernel.forward_op(*full),
-        "backward": lambda: kernel.backward_op(*back),
-    }
-    rows = []
-    for what, call in calls.items():
-        with torch.no_grad():
-            time = milliseconds(call)
-        share = moved[what] / (time * 1e-3) / copied
-        rows.append(Row(name, what, shape, str(dtype)[6:], time, moved[what], share))
-    return rows
-
-
-def cudnn_rows(shape: tuple[int, int, int], dtype: torch.dtype) -> list[Row]:
-    """Whole layers, forward and backward, ours and cuDNN's, input as wide as the state."""
-    width = shape[2]
-    x = torch.randn(shape, device="cuda")
-    ours = {n: getattr(zoo, n)(input=width, hidden=width) for n in ("MinGRU", "QRNN")}
-    theirs = {n: getattr(torch.nn, n)(width, width, batch_first=True) for n in ("LSTM", "GRU")}
-    rows = []
-    for name, layer in (ours | theirs).items():
-        layer.to("cuda")
-
-        def call() -> None:
-            with storing(dtype):
-                y = layer(x)[0]  # noqa: B023
-            y.sum().backward()
-
-        rows.append(Row(name, "layer, both ways", shape, str(dtype)[6:], milliseconds(call)))
-    return rows
+def kernels_usage(name: str, dtype: torch.dtype, arch: int) -> dict[str, Any]:
+    """Registers and spills of each function of a layer's kernel."""
+    kernel = kernel_of(layer_class(name))
+    source = kernel.targets["cuda"].source
+    macros = cuda.defines(kernel.spec, dtype)
+    return usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
 
 
 def dry_run() -> int:
@@ -191,79 +75,203 @@ def dry_run() -> int:
         print(missing, file=sys.stderr)
         return 1
     for name, dtype in cases():
-        source = seqc.emit(PLAIN if name == "Plain" else zoo.path(name), target="cuda", layer=name)
-        storage, state = STORAGE[dtype]
-        defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
         for arch in ARCHITECTURES:
-            cubin = compile_cubin(source, name=name, arch=arch, defines=defines)
-            for kernel, used in sorted(usage(cubin.log).items()):
+            for function, used in sorted(kernels_usage(name, dtype, arch).items()):
                 print(
-                    f"{name:8} {str(dtype)[6:]:9} sm_{arch:<4} {kernel:20} "
+                    f"{name:8} {short(dtype):9} sm_{arch:<4} {function:15} "
                     f"{used.registers:3} registers, {used.spill_stores} bytes spilled"
                 )
     for name, dtype in cases():
+        small = calls_of(name, (1, 64, 32), dtype, "cpu").bytes
         for shape in SHAPES:
-            print(f"would time {name:8} {str(dtype)[6:]:9} at {shape}, forward and backward")
-    print("would time MinGRU and QRNN layers beside nn.LSTM and nn.GRU (cuDNN)")
+            # What a CPU stores is float32 also for a half layer.
+            times = shape[0] * shape[1] * shape[2] * dtype.itemsize // (64 * 32 * 4)
+            text = ", ".join(f"{w} {b * times / 1e6:.0f} MB" for w, b in small.items())
+            print(f"would time {name:8} {short(dtype):9} at {shape}: {text}")
+    there, absent = gpu_peers.peers()
+    for shape in PEER_SHAPES:
+        for peer in there:
+            print(f"would time the plain scan of {peer.name} at {shape}")
+    for name, why in absent.items():
+        print(f"not here, so not compared: {name} ({why})")
+    print("would time layers of ours beside nn.LSTM and nn.GRU (cuDNN), both ways")
+    print(f"would time QRNN beside nn.LSTM, batches {GRID_BATCHES} x steps {GRID_STEPS}")
+    print("would measure the cost of a launch")
     return 0
 
 
-def measure(file: str | None) -> int:
-    """Run on the GPU; write what was found as it comes, so that a stop loses nothing."""
-    record: dict[str, Any] = {
-        "command": "python -m benchmarks.gpu",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(),
-        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
-        "errors": {}, "rows": [], "failures": [],
-    }  # fmt: skip
+class Record:
+    """What was found, written as it comes, so that a stop loses nothing."""
 
-    def add(rows: list[Row]) -> None:
-        for row in rows:
-            record["rows"].append(asdict(row))
-            share = "" if row.of_copy is None else f"{row.of_copy:6.0%} of a copy"
-            print(f"{row.layer:8} {row.what:17} {row.shape!s:18} {row.dtype:9} "
-                  f"{row.milliseconds:9.3f} ms {share}", flush=True)  # fmt: skip
-        if file:
-            Path(file).write_text(json.dumps(record, indent=1) + "\n")
+    def __init__(self, file: str | None) -> None:
+        self.file = file
+        self.begun = time.monotonic()
+        versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
+        for name in ("cupy-cuda12x", "cupy-cuda13x", "triton", "nvidia-cuda-nvrtc", "seqc"):
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        self.data: dict[str, Any] = {
+            "command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "device": torch.cuda.get_device_name(),
+            "versions": versions,
+            "tests": None, "errors": {}, "usage": {}, "launch_us": {}, "rows": [], "tuned": [],
+            "absent": {}, "failures": [],
+        }  # fmt: skip
 
+    def write(self) -> None:
+        if self.file:
+            Path(self.file).write_text(json.dumps(self.data, indent=1) + "\n")
+
+    def add(self, row: Row) -> None:
+        self.data["rows"].append(asdict(row))
+        share = "" if row.of_copy is None else f"{row.of_copy:6.0%} of a copy"
+        print(f"{row.layer:31} {row.what:8} {row.shape!s:18} {row.dtype:9} "
+              f"{row.milliseconds:9.3f} ms {share} {row.schedule}", flush=True)  # fmt: skip
+        self.write()
+
+    def fail(self, what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+        self.data["failures"].append(what)
+        self.write()
+
+    def attempt(self, what: str, rows: Callable[[], Iterable[Row]]) -> None:
+        """Add rows; a case that fails or comes too late is said, and does not stop the rest."""
+        if time.monotonic() - self.begun > SECONDS:
+            self.fail(f"{what}: no time left")
+            return
+        try:
+            for row in rows():
+                self.add(row)
+        except Exception as problem:  # out of memory, a peer's own troubles
+            self.fail(f"{what}: {type(problem).__name__}: {str(problem)[:300]}")
+        torch.cuda.empty_cache()
+
+
+def run_tests(record: Record) -> None:
+    """tests/gpu in a process of their own."""
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(done.stdout[-4000:], done.stderr[-1000:], flush=True)
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    record.data["tests"] = {"status": done.returncode, "said": last[0]}
+    if done.returncode:
+        record.fail(f"tests/gpu failed: {last[0]}")
+    record.begun = time.monotonic()
+
+
+def measure(record: Record) -> int:
+    """Run on the GPU."""
     right = []
+    arch = torch.cuda.get_device_capability()
     for name, dtype in cases():
         found = error(name, dtype)
-        record["errors"][f"{name} {str(dtype)[6:]}"] = found
-        print(f"{name:8} {str(dtype)[6:]:9} error {found:.1e}", flush=True)
+        record.data["errors"][f"{name} {short(dtype)}"] = found
+        print(f"{name:8} {short(dtype):9} error {found:.1e}", flush=True)
         if found <= ERROR_AT_MOST[dtype]:
             right.append((name, dtype))
         else:
-            record["failures"].append(f"{name} {dtype}: error {found:.1e}")
-    copied = record["copy_bytes_per_second"] = bandwidth()
-    print(f"a copy moves {copied / 1e9:.0f} GB/s")
-    for name, dtype in right:
-        for shape in SHAPES:
-            try:
-                add(kernel_rows(name, shape, dtype, copied))
-            except torch.cuda.OutOfMemoryError as problem:
-                record["failures"].append(f"{name} {shape} {dtype}: {problem}")
-            torch.cuda.empty_cache()
+            record.fail(f"{name} {dtype}: error {found:.1e}")
+        used = kernels_usage(name, dtype, 10 * arch[0] + arch[1])
+        record.data["usage"][f"{name} {short(dtype)}"] = {k: asdict(v) for k, v in used.items()}
+    copied = record.data["copy_bytes_per_second"] = bandwidth()
+    print(f"a copy moves {copied / 1e9:.0f} GB/s", flush=True)
+    record.data["launch_us"] = launch_cost()
+    print("launches, µs:", record.data["launch_us"], flush=True)
+    for (name, dtype), shape in itertools.product(right, SHAPES):
+        record.attempt(
+            f"{name} {shape} {dtype}",
+            lambda: kernel_rows(name, shape, dtype, copied),  # noqa: B023
+        )
     for dtype in DTYPES:
-        add(cudnn_rows((8, 2048, 1024), dtype))
-    for failure in record["failures"]:
-        print(failure, file=sys.stderr)
-    return 1 if record["failures"] else 0
+        record.attempt(f"layers {dtype}", lambda: layer_rows((8, 2048, 1024), dtype))  # noqa: B023
+    record.attempt("the QRNN grid", grid_rows)
+    there, record.data["absent"] = gpu_peers.peers()
+    for shape in PEER_SHAPES:
+        record.attempt(
+            f"seqc {shape}",
+            lambda: gpu_peers.our_rows(shape, torch.float32, copied),  # noqa: B023
+        )
+    for peer in there:
+        try:
+            off = gpu_peers.wrong(peer, torch.float32)
+        except Exception as problem:
+            record.fail(f"{peer.name}: {type(problem).__name__}: {str(problem)[:300]}")
+            continue
+        if off > 1e-3:
+            record.fail(f"{peer.name} is {off:.1e} off a loop: not timed")
+            continue
+        for shape in PEER_SHAPES:
+            record.attempt(
+                f"{peer.name} {shape}",
+                lambda: gpu_peers.peer_rows(peer, shape, torch.float32, copied),  # noqa: B023
+            )
+    return 1 if record.data["failures"] else 0
+
+
+def tune(record: Record) -> int:
+    """Times of the plain scan and MinGRU over tiles, warps and look-back, both schedules."""
+    copied = record.data["copy_bytes_per_second"] = bandwidth()
+    settings = itertools.product((16, 32, 64), (4, 8, 16), (16, 32), (1, 5, 1 << 20))
+    before = cuda.TILE_REGISTERS, cuda.WARPS, cuda.LOOK, cuda.MARCHING_SHARE
+    for setting in settings:
+        registers, warps, look, share = setting
+        if share != 5 and (warps, look) != (8, 32):
+            continue  # what is not used by the march
+        cuda.TILE_REGISTERS, cuda.WARPS, cuda.LOOK, cuda.MARCHING_SHARE = setting
+        for name, shape in itertools.product(("Plain", "MinGRU"), SHAPES):
+            if time.monotonic() - record.begun > SECONDS:
+                record.fail("tuning: no time left")
+                break
+            try:
+                kernel = kernel_of(layer_class(name)).targets["cuda"]
+                kernel.forget()
+                calls = calls_of(name, shape, torch.float32)
+                with torch.no_grad():
+                    found = {
+                        w: calls.bytes[w] / (milliseconds(getattr(calls, w), 7) * 1e-3) / copied
+                        for w in ("forward", "backward")
+                    }
+            except Exception as problem:
+                record.fail(f"{setting} {name} {shape}: {str(problem)[:200]}")
+                continue
+            row = {
+                "registers": registers, "warps": warps, "look": look, "marching_share": share,
+                "layer": name, "shape": shape, **found,
+            }  # fmt: skip
+            record.data["tuned"].append(row)
+            record.write()
+            print(" ".join(f"{k}={v if not isinstance(v, float) else format(v, '.0%')}"
+                           for k, v in row.items()), flush=True)  # fmt: skip
+            torch.cuda.empty_cache()
+    cuda.TILE_REGISTERS, cuda.WARPS, cuda.LOOK, cuda.MARCHING_SHARE = before
+    return 0
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE as well")
     parser.add_argument("--dry-run", action="store_true", help="compile and list; needs no GPU")
+    parser.add_argument("--tests", action="store_true", help="run tests/gpu first")
+    parser.add_argument("--tune", action="store_true", help="sweep the schedules' numbers instead")
     options = parser.parse_args()
     if options.dry_run:
         return dry_run()
     if not torch.cuda.is_available():
         print("torch sees no CUDA device here; --dry-run needs none", file=sys.stderr)
         return 1
-    return measure(options.json)
+    record = Record(options.json)
+    if options.tests:
+        run_tests(record)
+    status = tune(record) if options.tune else measure(record)
+    record.write()
+    return status
 
 
 if __name__ == "__main__":

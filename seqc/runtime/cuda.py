@@ -90,9 +90,15 @@ class CudaKernel:
         self.source = source
         self._functions: dict[tuple[str, torch.dtype, int], Any] = {}
         self._tables: dict[Any, tuple[Layout, Tables]] = {}
+        #: The schedule of the last launch, by direction: for measurements and tests.
+        self.last_kind: dict[str, str] = {}
 
     def __deepcopy__(self, memo: Any) -> CudaKernel:
         return self
+
+    def forget(self) -> None:
+        """Build anew at the next launch: the numbers that kernels are built with have changed."""
+        self._functions.clear()
 
     def resident_threads(self, device: torch.device) -> int:
         """How many threads the device holds at once."""
@@ -153,6 +159,7 @@ class CudaKernel:
         cells = layout.extents[0] * math.prod(layout.extents[2:])
         if cells == 0:
             return
+        self.last_kind[direction] = how.kind
         board: tuple[Tensor, ...] = ()
         if how.kind == "scan":
             entries = spec.carries * how.chunks * cells

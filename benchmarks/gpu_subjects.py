@@ -165,7 +165,7 @@ def calls_of(name: str, shape: Sequence[int], dtype: torch.dtype, device: str = 
         "forward": streams + sum(r.nbytes for r in (*results[:n], *results[n + m :])),
         "backward": 2 * streams + sum(k.nbytes for k in kept) + sum(g.nbytes for g in grads[:n]),
     }
-    return Calls(lambda: kernel.forward_op(*full), lambda: kernel.backward_op(*back), moved)
+    return Calls(lambda: kernel.run(*full), lambda: kernel.backward_op(*back), moved)
 
 
 def kernel_rows(

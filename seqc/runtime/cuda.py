@@ -21,18 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.launcher import Launcher, Plan
 from seqc.runtime.nvrtc import load_function
 from seqc.runtime.spec import KernelSpec
-from seqc.runtime.tables import (
-    STORAGE,
-    Layout,
-    Tables,
-    address,
-    addresses_of,
-    layouts,
-    prepare,
-    validate,
-)
+from seqc.runtime.tables import STORAGE, Layout
 
 THREADS = 128  # of a block that marches: the kernel's own kThreads
 LANES = 32  # channels of a block that scans
@@ -42,8 +34,6 @@ LOOK = 32  # chunks from one whose last state is published to the next
 TILE_REGISTERS = 32
 #: Marching fills a device with this share of the threads it holds: each has a tile under way.
 MARCHING_SHARE = 5
-#: Tables of this many shapes are kept a kernel.
-_TABLES_KEPT = 64
 _LAUNCH_BUFFER, _LAUNCH_SIZE = 1, 2  # CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE
 
 _resident: dict[int, int] = {}
@@ -52,12 +42,19 @@ _thread = threading.local()
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a launch is laid out: ``function``'s prefix, blocks, threads of one, chunks of time."""
+    """How a launch is laid out: which function, blocks, threads of one, and what chunks need.
+
+    ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps and ``flags`` of the
+    board on which chunks tell one another what they found (``lookback.cuh``).
+    """
 
     kind: str
     blocks: int
     threads: int
-    chunks: int
+    entries: int
+    flags: int
+    head: bytes
+    strides: bytes
 
 
 def tiles(spec: KernelSpec, dtype: torch.dtype) -> dict[str, int]:
@@ -82,22 +79,18 @@ def defines(spec: KernelSpec, dtype: torch.dtype) -> tuple[str, ...]:
     return (*types, *sizes, f"SEQC_WARPS={WARPS}", f"SEQC_LOOK={LOOK}")
 
 
-class CudaKernel:
+class CudaKernel(Launcher):
     """The CUDA side of one fused kernel."""
 
     def __init__(self, name: str, source: str) -> None:
-        self.name = name
-        self.source = source
+        super().__init__(name, source)
         self._functions: dict[tuple[str, torch.dtype, int], Any] = {}
-        self._tables: dict[Any, tuple[Layout, Tables]] = {}
         #: The schedule of the last launch, by direction: for measurements and tests.
         self.last_kind: dict[str, str] = {}
 
-    def __deepcopy__(self, memo: Any) -> CudaKernel:
-        return self
-
     def forget(self) -> None:
-        """Build anew at the next launch: the numbers that kernels are built with have changed."""
+        """Build and settle everything anew at the next launch."""
+        super().forget()
         self._functions.clear()
 
     def resident_threads(self, device: torch.device) -> int:
@@ -107,6 +100,49 @@ class CudaKernel:
             p = torch.cuda.get_device_properties(device)
             _resident[index] = p.multi_processor_count * p.max_threads_per_multi_processor
         return _resident[index]
+
+    def scratch(self, entries: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Memory of one launch, holding anything."""
+        return torch.empty(entries, dtype=dtype, device=device)
+
+    def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Schedule]:
+        """March, or cut time into chunks: from shapes, dtype and device alone."""
+        cells, steps = layout.cells, layout.extents[1]
+        tile = tiles(spec, layout.dtype)[f"scan_{direction}"]
+        head = struct.pack(f"<{len(layout.extents)}q", *layout.extents)
+        strides = struct.pack(f"<{len(layout.strides)}q", *layout.strides)
+        enough = self.resident_threads(layout.device) // MARCHING_SHARE
+        if cells >= enough or steps <= 2 * tile:
+            blocks = math.ceil(cells / THREADS)
+            return 1, Schedule("march", blocks, THREADS, 0, 0, head, strides)
+        chunks, groups = math.ceil(steps / (tile * WARPS)), math.ceil(cells / LANES)
+        entries, flags = spec.carries * chunks * cells, 1 + spec.carries * chunks * groups
+        blocks, threads = chunks * groups, WARPS * LANES
+        return chunks, Schedule("scan", blocks, threads, entries, flags, head, strides)
+
+    def _launch(
+        self, direction: str, spec: KernelSpec, plan: Plan, pointers: Sequence[int],
+        scalars: Sequence[float],
+    ) -> None:  # fmt: skip
+        """Pack the arguments, lay out the board and launch."""
+        how: Schedule = plan.detail
+        layout = plan.layout
+        self.last_kind[direction] = how.kind
+        board: tuple[Tensor, ...] = ()
+        places = [0, 0, 0]
+        if how.kind == "scan":
+            board = (
+                self.scratch(3 * how.entries, layout.wide, layout.device),
+                self.scratch(how.entries, torch.uint8, layout.device),
+                # Zeroed on the stream at each launch, so that a captured graph can be replayed.
+                torch.zeros(how.flags, dtype=torch.int32, device=layout.device),
+            )
+            places = [t.data_ptr() for t in board]
+        packed = struct.pack(f"<{len(pointers)}q", *pointers)
+        tail = struct.pack(f"<{len(scalars)}d4q", *scalars, *places, plan.chunks)
+        words = b"".join((how.head, packed, how.strides, tail))
+        function = f"{how.kind}_{direction}"
+        self.launch(function, spec, layout.dtype, layout.device, how.blocks, how.threads, words)
 
     def launch(
         self, function: str, spec: KernelSpec, dtype: torch.dtype, device: torch.device,
@@ -137,126 +173,6 @@ class CudaKernel:
         driver.launchKernel(
             found.ptr, blocks, 1, 1, threads, 1, 1, 0, stream, 0, ctypes.addressof(extra)
         )
-
-    def scratch(self, entries: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Memory of one launch, holding anything."""
-        return torch.empty(entries, dtype=dtype, device=device)
-
-    def schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> Schedule:
-        """March, or cut time into chunks: from shapes, dtype and device alone."""
-        cells, steps = layout.extents[0] * math.prod(layout.extents[2:]), layout.extents[1]
-        tile = tiles(spec, layout.dtype)[f"scan_{direction}"]
-        enough = self.resident_threads(layout.device) // MARCHING_SHARE
-        if cells >= enough or steps <= 2 * tile:
-            return Schedule("march", math.ceil(cells / THREADS), THREADS, 1)
-        chunks = math.ceil(steps / (tile * WARPS))
-        return Schedule("scan", chunks * math.ceil(cells / LANES), WARPS * LANES, chunks)
-
-    def _run(
-        self, direction: str, spec: KernelSpec, layout: Layout, how: Schedule,
-        pointers: Sequence[int], scalars: Sequence[float],
-    ) -> None:  # fmt: skip
-        cells = layout.extents[0] * math.prod(layout.extents[2:])
-        if cells == 0:
-            return
-        self.last_kind[direction] = how.kind
-        board: tuple[Tensor, ...] = ()
-        if how.kind == "scan":
-            entries = spec.carries * how.chunks * cells
-            flags = 1 + spec.carries * how.chunks * math.ceil(cells / LANES)
-            board = (
-                self.scratch(3 * entries, layout.wide, layout.device),
-                self.scratch(entries, torch.uint8, layout.device),
-                # Zeroed on the stream at each launch, so that a captured graph can be replayed.
-                torch.zeros(flags, dtype=torch.int32, device=layout.device),
-            )
-        places = [t.data_ptr() for t in board] or [0, 0, 0]
-        whole = [*layout.extents, *pointers, *layout.strides]
-        words = struct.pack(
-            f"<{len(whole)}q{len(scalars)}d4q", *whole, *scalars, *places, how.chunks
-        )
-        self.launch(
-            f"{how.kind}_{direction}", spec, layout.dtype, layout.device, how.blocks, how.threads,
-            words,
-        )  # fmt: skip
-
-    def forward(
-        self,
-        spec: KernelSpec,
-        inputs: Sequence[Sequence[Tensor]],
-        fresh: Sequence[Tensor | None],
-        resets: Tensor | None,
-        scalars: Sequence[float],
-        extents: Sequence[int],
-        dtype: torch.dtype,
-        results: Sequence[Tensor | None],
-    ) -> None:
-        """March forward, filling ``results``: outputs, final carries, saved states (or None)."""
-        validate(spec, inputs, fresh, resets, dtype)
-        ready = prepare(spec, inputs, fresh, resets)
-        key = (dtype, *extents, *layouts(ready))
-        layout, tables = self._tables.get(key) or self._remember(
-            key, Layout(spec, extents, dtype, ready)
-        )
-        pointers = [*addresses_of(spec, ready, tables), *(address(r) for r in results)]
-        how = self.schedule(spec, "forward", layout)
-        self._run("forward", spec, layout, how, pointers, scalars)
-
-    def backward(
-        self,
-        spec: KernelSpec,
-        grads: Sequence[Tensor | None],
-        inputs: Sequence[Sequence[Tensor]],
-        fresh: Sequence[Tensor | None],
-        kept: Sequence[Tensor],
-        resets: Tensor | None,
-        scalars: Sequence[float],
-        extents: Sequence[int],
-        dtype: torch.dtype,
-        results: Sequence[Tensor],
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """March back, filling ``results`` (gradients of starting and fresh states).
-
-        Returns the gradients of operands and of constants.
-        """
-        validate(spec, inputs, fresh, resets, dtype)
-        ready = prepare(spec, inputs, fresh, resets)
-        layout = Layout(spec, extents, dtype, ready)
-        moving = [layout.cotangent(g) for g in grads[: spec.outputs]]
-        final = [
-            None if g is None else g.to(layout.wide).contiguous() for g in grads[spec.outputs :]
-        ]
-        saved = [k.contiguous() for k in kept]
-        d_operands, places, later = layout.stream_gradients(ready.operands)
-        how = self.schedule(spec, "backward", layout)
-        d_constants = layout.constant_gradients(how.chunks)
-        starts, d_fresh = results[: spec.carries], results[spec.carries :]
-        # What each chunk adds is gathered apart and summed in order: the same from run to run.
-        d_anew = [g.new_zeros((how.chunks, *g.shape)) for g in d_fresh]
-        pointers = [
-            *addresses_of(spec, ready, layout.tables()),
-            *(g.data_ptr() for g in moving),
-            *(address(g) for g in final),
-            *(k.data_ptr() for k in saved),
-            *places,
-            *(g.data_ptr() for g in d_constants if g is not None),
-            *(r.data_ptr() for r in starts),
-            *(g.data_ptr() for g in d_anew),
-        ]
-        self._run("backward", spec, layout, how, pointers, scalars)
-        for whole, parts in zip(d_fresh, d_anew, strict=True):
-            torch.sum(parts, 0, out=whole)
-        for gradient, axes, place in later:
-            place.copy_(layout.narrow(gradient, axes, leading=2))
-        totals = [None if g is None else g.sum(0) for g in d_constants]
-        return d_operands, layout.sums(inputs[1], totals)
-
-    def _remember(self, key: Any, layout: Layout) -> tuple[Layout, Tables]:
-        """Work out a shape's tables, and keep them."""
-        if len(self._tables) >= _TABLES_KEPT:
-            self._tables.clear()
-        found = self._tables[key] = (layout, layout.tables())
-        return found
 
 
 def _ensure_context() -> None:

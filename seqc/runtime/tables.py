@@ -29,14 +29,20 @@ STORAGE = {
 
 @dataclass(frozen=True)
 class Ready:
-    """What forward and backward both read, ready for C."""
+    """What forward and backward both read, ready for the compiled side."""
 
-    operands: list[Tensor]
-    constants: list[Tensor]
-    masks: list[Tensor]
-    starts: list[Tensor]
-    fresh: list[Tensor | None]
+    operands: Sequence[Tensor]
+    constants: Sequence[Tensor]
+    masks: Sequence[Tensor]
+    starts: Sequence[Tensor]
+    fresh: Sequence[Tensor | None]
     resets: Tensor | None
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All of them."""
+        return (
+            *self.operands, *self.constants, *self.masks, *self.starts, *self.fresh, self.resets,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,25 @@ def _unit(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def layouts(ready: Ready) -> list[Any]:
-    """The shapes and strides that a table depends on."""
-    tensors = (*ready.operands, *ready.masks, *ready.starts, *ready.fresh, ready.resets)
-    return [None if t is None else (t.shape, t.stride()) for t in tensors]
+def layouts(tensors: Sequence[Tensor | None]) -> list[Any]:
+    """The dtypes, shapes and strides that tables depend on."""
+    return [None if t is None else (t.dtype, t.shape, t.stride()) for t in tensors]
+
+
+def cotangents(
+    spec: KernelSpec, grads: Sequence[Tensor | None], dtype: torch.dtype
+) -> list[Tensor | None]:
+    """Cotangents of outputs and final carries, as the kernel's source reads them."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    moving = [None if g is None else _unit(g.to(dtype)) for g in grads[: spec.outputs]]
+    final = [None if g is None else g.to(wide).contiguous() for g in grads[spec.outputs :]]
+    return [*moving, *final]
+
+
+def zeros_row(spec: KernelSpec, layout: Layout) -> Tensor:
+    """What stands for a cotangent that is zero throughout: one row, read again and again."""
+    width = layout.extents[-1] if spec.axes else 1
+    return torch.zeros(max(width, 1), dtype=layout.dtype, device=layout.device)
 
 
 def address(tensor: Tensor | None) -> int:
@@ -125,6 +146,26 @@ def addresses_of(spec: KernelSpec, ready: Ready, tables: Tables) -> list[int]:
     return found
 
 
+@dataclass(frozen=True)
+class Later:
+    """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack."""
+
+    operand: int
+    offset: int | None
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How gradients of streams lie: ``whole``, every element of an operand's gets written;
+    ``places``, a stream: (operand, bytes from its start), or (-1, which of ``later``).
+    """
+
+    whole: list[bool]
+    places: list[tuple[int, int]]
+    later: list[Later]
+
+
 class Layout:
     """Works out the strides of one shape, in the order in which the kernel's source reads them."""
 
@@ -140,6 +181,7 @@ class Layout:
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.strides: list[int] = []
         self.offsets: list[int] = []
+        self.cells = self.extents[0] * math.prod(self.extents[2:])
         self.device = (*ready.operands, *ready.constants, *ready.starts)[0].device
         self._check(ready)
         self._inputs(ready)
@@ -215,55 +257,44 @@ class Layout:
         r = ready.resets
         self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
 
-    def cotangent(self, grad: Tensor | None) -> Tensor:
-        """The cotangent of an output, over all the kernel's axes; None reads as a row of zeros."""
+    def cotangent(self, grad: Tensor | None) -> None:
+        """Strides of the cotangent of an output, over all the kernel's axes; None is zeros."""
         if grad is None:
-            width = self.extents[-1] if self.spec.axes else 1
             self.strides += [0] * (2 + len(self.outer))
-            return torch.zeros(max(width, 1), dtype=self.dtype, device=self.device)
-        grad = _unit(grad.to(self.dtype))
-        self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
-        return grad
+        else:
+            self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
 
-    def stream_gradients(
-        self, operands: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[int], list[tuple[Tensor, tuple[str, ...], Tensor]]]:
-        """One packed gradient an operand, written in place, with the addresses of its streams.
+    def stream_gradients(self, operands: Sequence[Tensor]) -> Gradients:
+        """Where the gradient of each stream goes: in place into one packed gradient an operand.
 
         A stream that lacks some of the kernel's axes gets a gradient over all of
-        them, to be summed into its place afterwards (the third result).
+        them, to be summed into its place afterwards.
         """
         spec = self.spec
         covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
-        full: list[Tensor] = []
-        for i, o in enumerate(operands):
-            whole = all((i, p) in covered for p in range(len(spec.operands[i][1])))
-            made = empty(o.shape, self.dtype, o.device)
-            full.append(made if whole else made.zero_())
-        places: list[int] = []
-        later: list[tuple[Tensor, tuple[str, ...], Tensor]] = []
+        whole = [
+            all((i, p) in covered for p in range(len(spec.operands[i][1])))
+            for i in range(len(operands))
+        ]
+        places: list[tuple[int, int]] = []
+        later: list[Later] = []
         for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
             if not moves:
                 continue
             offset, axes = self.part(operand, part)
             packed = spec.operands[operand][0]
-            gradient = full[operand]
+            shape = operands[operand].shape
             if axes == spec.axes:
-                start = offset * gradient.element_size() if packed else 0
-                own = self.plain(axes) if packed else self.along(gradient, axes, 2)
-                self.strides += [gradient.stride(0), gradient.stride(1), *own]
-                places.append(gradient.data_ptr() + start)
+                start = offset * self.dtype.itemsize if packed else 0
+                row = math.prod(shape[2:])
+                self.strides += [shape[1] * row, row, *self.plain(axes)]
+                places.append((operand, start))
                 continue
-            place = gradient
-            if packed:
-                width = math.prod(self.shape(axes))
-                place = gradient[:, :, offset : offset + width]
-                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
-            wide = empty(self.extents, self.wide, gradient.device)
-            self.strides += [wide.stride(0), wide.stride(1), *self.along(wide, spec.axes, 2)]
-            places.append(wide.data_ptr())
-            later.append((wide, axes, place))
-        return full, places, later
+            row = math.prod(self.extents[2:])
+            self.strides += [self.extents[1] * row, row, *self.plain(spec.axes)]
+            places.append((-1, len(later)))
+            later.append(Later(operand, offset if packed else None, axes))
+        return Gradients(whole, places, later)
 
     def constant_gradients(self, *chunks: int) -> list[Tensor | None]:
         """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
@@ -281,6 +312,32 @@ class Layout:
             else self.narrow(g.sum(0), axes, leading=0).to(self.wide).reshape(c.shape)
             for c, g, axes in zip(constants, found, self.spec.constants, strict=True)
         ]
+
+    def make_gradients(
+        self, plan: Gradients, operands: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], list[int]]:
+        """Memory for the gradients of operands and of later streams, and streams' addresses."""
+        full = []
+        for o, whole in zip(operands, plan.whole, strict=True):
+            made = empty(o.shape, self.dtype, o.device)
+            full.append(made if whole else made.zero_())
+        wide = [empty(self.extents, self.wide, self.device) for _ in plan.later]
+        places = [
+            wide[offset].data_ptr() if operand < 0 else full[operand].data_ptr() + offset
+            for operand, offset in plan.places
+        ]
+        return full, wide, places
+
+    def add_later(self, plan: Gradients, full: Sequence[Tensor], wide: Sequence[Tensor]) -> None:
+        """Sum the gradients over all axes into the places of streams that lack some."""
+        for stream, found in zip(plan.later, wide, strict=True):
+            place = full[stream.operand]
+            if stream.offset is not None:
+                width = math.prod(self.shape(stream.axes))
+                place = place[:, :, stream.offset : stream.offset + width]
+                axes = stream.axes
+                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
+            place.copy_(self.narrow(found, stream.axes, leading=2))
 
     def narrow(self, tensor: Tensor, axes: Sequence[str], leading: int) -> Tensor:
         """Sum over the kernel's axes that a value does not have."""

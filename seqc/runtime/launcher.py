@@ -1,0 +1,189 @@
+"""Launching a kernel, on whatever target: tensors settled, tables kept, addresses collected.
+
+The compiled side trusts what it is given, so everything is settled here: dtypes, devices and the
+unit stride of the innermost axis.  What depends on dtypes, shapes and strides alone is worked out
+once for each; a call then only collects addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqc.runtime.spec import KernelSpec
+from seqc.runtime.tables import (
+    Gradients,
+    Layout,
+    Ready,
+    Tables,
+    address,
+    addresses_of,
+    cotangents,
+    layouts,
+    prepare,
+    validate,
+    zeros_row,
+)
+
+#: Plans of this many shapes are kept a kernel: a run has few, and a stream of new ones forgets.
+_PLANS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call's dtypes, shapes and strides settle.
+
+    ``ready``: the tensors were fit to be read as they came.  ``chunks`` of time whose gradients
+    are summed afterwards; ``detail`` is the target's own.
+    """
+
+    layout: Layout
+    tables: Tables
+    ready: bool
+    chunks: int
+    detail: Any
+    gradients: Gradients | None = None
+    zeros: Tensor | None = None
+
+
+class Launcher:
+    """One target's side of a fused kernel."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.source = source
+        self._plans: dict[Any, Plan] = {}
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Any]:
+        """Into how many chunks of time a launch is cut, and what the target settles beside it."""
+        raise NotImplementedError
+
+    def _launch(
+        self, direction: str, spec: KernelSpec, plan: Plan, pointers: Sequence[int],
+        scalars: Sequence[float],
+    ) -> None:  # fmt: skip
+        """Run one direction of the kernel; there is a batch and channels, perhaps no steps."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Settle everything anew: numbers that schedules depend on have changed."""
+        self._plans.clear()
+
+    def forward(
+        self,
+        spec: KernelSpec,
+        inputs: Sequence[Sequence[Tensor]],
+        fresh: Sequence[Tensor | None],
+        resets: Tensor | None,
+        scalars: Sequence[float],
+        extents: Sequence[int],
+        dtype: torch.dtype,
+        results: Sequence[Tensor | None],
+    ) -> None:
+        """March forward, filling ``results``: outputs, final carries, saved states (or None).
+
+        ``inputs`` are operands, constants, masks and starting states.
+        """
+        operands, constants, masks, starts = inputs
+        given = (*operands, *constants, *masks, *starts, *fresh, resets)
+        key = ("forward", dtype, *extents, *layouts(given))
+        plan = self._plans.get(key)
+        if plan is None or not plan.ready:
+            validate(spec, inputs, fresh, resets, dtype)
+            ready = prepare(spec, inputs, fresh, resets)
+        else:
+            ready = Ready(operands, constants, masks, starts, fresh, resets)
+        if plan is None:
+            layout = Layout(spec, extents, dtype, ready)
+            chunks, detail = self._schedule(spec, "forward", layout)
+            settled = _same(given, ready.tensors())
+            plan = self._keep(key, Plan(layout, layout.tables(), settled, chunks, detail))
+        if plan.layout.cells:
+            pointers = [*addresses_of(spec, ready, plan.tables), *map(address, results)]
+            self._launch("forward", spec, plan, pointers, scalars)
+
+    def backward(
+        self,
+        spec: KernelSpec,
+        grads: Sequence[Tensor | None],
+        inputs: Sequence[Sequence[Tensor]],
+        fresh: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        resets: Tensor | None,
+        scalars: Sequence[float],
+        extents: Sequence[int],
+        dtype: torch.dtype,
+        results: Sequence[Tensor],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """March back, filling ``results`` (gradients of starting and fresh states).
+
+        ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved
+        states.  Returns the gradients of operands and of constants.
+        """
+        operands, constants, masks, starts = inputs
+        given = (*operands, *constants, *masks, *starts, *fresh, resets, *grads, *kept)
+        key = ("backward", dtype, *extents, *layouts(given))
+        plan = self._plans.get(key)
+        if plan is None or not plan.ready:
+            validate(spec, inputs, fresh, resets, dtype)
+            ready = prepare(spec, inputs, fresh, resets)
+            grads, kept = cotangents(spec, grads, dtype), [k.contiguous() for k in kept]
+        else:
+            ready = Ready(operands, constants, masks, starts, fresh, resets)
+        if plan is None:
+            layout = Layout(spec, extents, dtype, ready)
+            for g in grads[: spec.outputs]:
+                layout.cotangent(g)
+            gradients = layout.stream_gradients(ready.operands)
+            chunks, detail = self._schedule(spec, "backward", layout)
+            settled = _same(given, (*ready.tensors(), *grads, *kept))
+            plan = Plan(
+                layout, layout.tables(), settled, chunks, detail, gradients,
+                zeros_row(spec, layout),
+            )  # fmt: skip
+            self._keep(key, plan)
+        layout, zeros = plan.layout, plan.zeros
+        assert plan.gradients is not None
+        d_operands, wide, places = layout.make_gradients(plan.gradients, ready.operands)
+        d_constants = layout.constant_gradients(plan.chunks)
+        d_fresh = results[spec.carries :]
+        # What each chunk adds is gathered apart and summed in order: the same from run to run.
+        parts = d_fresh
+        if plan.chunks > 1:
+            parts = [g.new_zeros((plan.chunks, *g.shape)) for g in d_fresh]
+        if layout.cells:
+            pointers = [
+                *addresses_of(spec, ready, plan.tables),
+                *(address(zeros if g is None else g) for g in grads[: spec.outputs]),
+                *map(address, grads[spec.outputs :]),
+                *map(address, kept),
+                *places,
+                *(address(g) for g in d_constants if g is not None),
+                *map(address, results[: spec.carries]),
+                *map(address, parts),
+            ]
+            self._launch("backward", spec, plan, pointers, scalars)
+        if plan.chunks > 1:
+            for whole, part in zip(d_fresh, parts, strict=True):
+                torch.sum(part, 0, out=whole)
+        layout.add_later(plan.gradients, d_operands, wide)
+        totals = [None if g is None else g.sum(0) for g in d_constants]
+        return d_operands, layout.sums(constants, totals)
+
+    def _keep(self, key: Any, plan: Plan) -> Plan:
+        if len(self._plans) >= _PLANS_KEPT:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+
+def _same(given: Sequence[Tensor | None], ready: Sequence[Tensor | None]) -> bool:
+    """Whether nothing had to be copied or cast."""
+    return all(g is r for g, r in zip(given, ready, strict=True))

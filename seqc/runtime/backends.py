@@ -7,7 +7,7 @@ from typing import Any
 
 from seqc.runtime.build import find_compiler
 from seqc.runtime.environment import read_environment
-from seqc.runtime.nvrtc import find_cupy
+from seqc.runtime.nvrtc import find_cuda
 
 #: The backend of fused kernels, a device.
 _FUSED = {"cpu": "cpp", "cuda": "cuda"}
@@ -31,15 +31,15 @@ def constant_to_dynamo(function: Any) -> Any:
     return function
 
 
-def choose_backend(wish: str, device: str, layer: str, parallel: bool) -> str:
-    """``cpp``, ``cuda`` or ``reference`` for a call on a device.
+def choose_backend(wish: str, device: str, index: int | None, layer: str, parallel: bool) -> str:
+    """``cpp``, ``cuda`` or ``reference`` for a call on a device of a type, and its index.
 
     ``wish`` is the layer's backend; ``auto`` (or SEQC_BACKEND in its stead) falls
     back to ``reference``, with one warning where something could be done about it.
 
     Raises:
         RuntimeError: ``cpp`` or ``cuda`` is asked for, and the layer has no parallel form, or what
-            compiles the kernel is not installed.
+            compiles the kernel is not installed, or does not do so for the device.
         ValueError: ``cpp`` or ``cuda`` is asked for, and the input is on another device.
     """
     if wish == "auto":
@@ -64,7 +64,7 @@ def choose_backend(wish: str, device: str, layer: str, parallel: bool) -> str:
             "reference backend there"
         )
         return "reference"
-    missing = _missing_compiler() if fused == "cpp" else find_cupy()
+    missing = _missing_compiler() if fused == "cpp" else find_cuda(index or 0)
     if not missing:
         return fused
     if wish != "auto":

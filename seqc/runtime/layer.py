@@ -71,7 +71,7 @@ class Layer(Arguments):
             resets = self._packed_boundaries(cu_seqlens, given, resets)
         inputs, state = self._enter(inputs, state, resets)
         keep = self._keep(tuple(given.shape[:2]), given)
-        if self._choose(given.device.type) == "reference":
+        if self._choose(given.device.type, given.device.index) == "reference":
             outputs, after = self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
@@ -81,9 +81,9 @@ class Layer(Arguments):
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
 
     @constant_to_dynamo
-    def _choose(self, device: str) -> str:
+    def _choose(self, device: str, index: int | None) -> str:
         """The backend for a device, falling back to ``reference`` with one warning."""
-        return choose_backend(self.backend, device, type(self).__name__, self.PARALLEL)
+        return choose_backend(self.backend, device, index, type(self).__name__, self.PARALLEL)
 
     def _stepwise(
         self,

@@ -80,6 +80,38 @@ def find_cupy() -> str:
     return ""
 
 
+_PROBE = """
+extern "C" __global__ void probe(long long* out) { *out = 1; }
+"""
+
+
+@functools.lru_cache(maxsize=64)
+def find_cuda(index: int) -> str:
+    """Nothing where kernels can be built for a device and loaded there; else the reason.
+
+    What cannot be known without trying: a driver older than CuPy's CUDA, a GPU that NVRTC no
+    longer knows, or does not know yet.
+    """
+    missing = find_cupy()
+    if missing:
+        return missing
+    try:
+        import torch
+
+        with torch.cuda.device(index):
+            torch.cuda.current_stream().synchronize()  # there is a context now
+            load_function(_PROBE, name="probe", function="probe", device=index)
+    except CudaBuildError as error:
+        text = str(error)
+        return text if "pip install" in text else f"{text} ({_INSTALL})"
+    except Exception as error:
+        return (
+            f"CUDA kernels cannot be loaded on device {index} ({error}): the driver may be older "
+            f"than the CUDA that CuPy was built for; update it, or {_INSTALL}"
+        )
+    return ""
+
+
 def compile_cubin(source: str, *, name: str, arch: int, defines: Sequence[str] = ()) -> Cubin:
     """Compile for compute capability ``arch`` (90 is 9.0), or take the result from the cache.
 

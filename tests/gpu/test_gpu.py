@@ -1,8 +1,9 @@
-"""The CUDA kernels on a real device, against the reference backend; one entry point for a GPU.
+"""The CUDA kernels on a real device, against the C++ ones in float64.
 
     python -m pytest tests/gpu
 
-Elsewhere everything here is skipped. tests/cuda runs the same kernels without a GPU.
+``python -m benchmarks.gpu --tests`` runs this and then measures. Elsewhere everything here is
+skipped. tests/cuda runs the same kernels without a GPU.
 """
 
 from __future__ import annotations
@@ -69,39 +70,101 @@ def test_values_and_gradients(name, dtype, B, T, resets):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_halves_round_once(dtype):
-    layer = build(zoo.QRNN, "auto", torch.float32, input=16, hidden=64, width=2).cuda().to(dtype)
-    x = randn(2, 300, 16, dtype=torch.float32).to("cuda", dtype)
-    layer.backend = "cuda"
-    y, _ = layer(x)
-    layer.backend = "reference"
-    want, _ = layer(x)
-    assert y.dtype == dtype
-    torch.testing.assert_close(y, want, rtol=8 * torch.finfo(dtype).eps, atol=1e-2)
+@pytest.mark.parametrize("name", ["MinGRU", "QRNN", "MinLSTM", "SRU"])
+def test_half_layers(name, dtype):
+    """Half products and half streams; the states are float32."""
+    layer = make(name, torch.float32, 64).cuda().to(dtype)
+    wide = make(name, torch.float64, 64)
+    wide.load_state_dict({k: v.double().cpu() for k, v in layer.state_dict().items()})
+    xs = [x.to("cuda", dtype) for x in inputs_of(wide, 2, 3000)]
+    layer.backend, wide.backend = "cuda", "cpp"
+    got = on("cpu", everything(layer, xs))
+    want = on("cpu", everything(wide, [x.double().cpu() for x in xs]))
+    for a, b in zip(got, want, strict=True):
+        assert_all_close(a, b, 24 * torch.finfo(dtype).eps)
 
 
-def test_gradcheck():
-    layer = build(zoo.MinLSTM, "auto", torch.float64, input=2, hidden=3).cuda()
+@pytest.mark.parametrize(("B", "T", "hidden", "kind"), [
+    (1, 20_000, 33, "scan"), (2500, 40, 130, "march"), (1, 3, 5, "march"), (2, 64, 4096, "scan"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["MinGRU", "QRNN"])
+def test_both_schedules(name, B, T, hidden, kind):
+    layer = make(name, torch.float32, hidden).cuda()
+    wide = make(name, torch.float64, hidden)
+    inputs = inputs_of(wide, B, T)
+    wide.backend, layer.backend = "cpp", "cuda"
+    want = on("cpu", everything(wide, inputs))
+    got = on("cpu", everything(layer, [x.to("cuda", torch.float32) for x in inputs]))
+    for a, b in zip(got, want, strict=True):
+        assert_all_close(a, b, TOLERANCE[torch.float32])
+    (kernel,) = layer.KERNELS
+    assert kernel.targets["cuda"].last_kind == {"forward": kind, "backward": kind}
+
+
+@pytest.mark.parametrize("name", ["MinGRU", "QRNN"])
+def test_operators_are_as_torch_asks(name):
+    layer = make(name, torch.float32, 16).cuda()
+    x = randn(2, 200, 3, dtype=torch.float32).cuda().requires_grad_()
+    for op, arguments in layer.kernel_calls(x):
+        torch.library.opcheck(op, arguments)
+
+
+@pytest.mark.parametrize("name", ["MinLSTM", "QRNN", "STRATA"])
+def test_gradcheck(name):
+    layer = make(name, torch.float64, 3).cuda()
     layer.backend = "cuda"
-    x = randn(2, 5, 2).cuda().requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: layer(v)[0], (x,))
+    xs = [x.cuda().requires_grad_() for x in inputs_of(layer, 2, 40)]
+    assert torch.autograd.gradcheck(lambda *v: layer(*v)[0], xs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda *v: layer(*v)[0], xs, fast_mode=True)
 
 
 def test_a_graph_is_captured_and_replayed():
+    """Forward and backward, with look-back: its flags must be cleared inside the graph."""
     layer = build(zoo.MinGRU, "auto", torch.float32, input=16, hidden=32).cuda()
     layer.backend = "cuda"
+    parameters = list(layer.parameters())
     x = randn(1, 4096, 16, dtype=torch.float32).cuda()
-    with torch.no_grad():
-        layer(x)  # loads the modules, which capture does not allow
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            y, _ = layer(x)
-        x.copy_(randn(1, 4096, 16, dtype=torch.float32, seed=9).cuda())
+
+    def run():
+        y, _ = layer(x)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), parameters)]
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        run()  # loads the modules, which capture does not allow
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = run()
+    for seed in range(3):
+        x.copy_(randn(1, 4096, 16, dtype=torch.float32, seed=seed).cuda())
         graph.replay()
         torch.cuda.synchronize()
-        want, _ = layer(x)
-    assert torch.equal(y, want)
+        found = [m.clone() for m in made]
+        for a, b in zip(found, run(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_threads_of_their_own():
+    """A context must be bound in a thread that has never used CUDA."""
+    import threading
+
+    layer = build(zoo.MinGRU, "auto", torch.float32, input=16, hidden=32).cuda()
+    x = randn(1, 500, 16, dtype=torch.float32).cuda()
+    want, _ = layer(x)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(layer(x)[0]))
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], want)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_the_tensors_own_device():
+    layer = build(zoo.MinGRU, "auto", torch.float32, input=16, hidden=32)
+    x = randn(1, 500, 16, dtype=torch.float32)
+    found = [layer.to(f"cuda:{i}")(x.to(f"cuda:{i}"))[0].cpu() for i in range(2)]
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_it_runs_on_the_current_stream():

@@ -86,10 +86,10 @@ def build_algebra(
         _texts(head.parts),
         _texts(later),
         _texts(earlier),
-        argument[0].text,
+        _texts(argument),
         identity,
         compose,
-        applied[0],
+        applied,
         builder.graph.graph,
         head.span,
     )

@@ -14,18 +14,18 @@ class Algebra:
 
     ``nodes`` holds pointwise operations over leaves ``symbol`` (attrs: (name,)).
     ``later`` and ``earlier`` name the parts of the two functions in ``compose
-    (later) after (earlier) = …``; ``argument`` names the state in ``apply``.
-    ``identity``, ``compose`` and ``apply`` are positions in ``nodes``, one a part
-    (``apply``: one).
+    (later) after (earlier) = …``; ``arguments`` names the states in ``apply``.
+    ``identity``, ``compose`` and ``applied`` are positions in ``nodes``, one a part
+    (``applied``: one a state).
     """
 
     name: str
     parts: tuple[str, ...]
     later: tuple[str, ...]
     earlier: tuple[str, ...]
-    argument: str
+    arguments: tuple[str, ...]
     identity: tuple[int, ...]
     compose: tuple[int, ...]
-    apply: int
+    applied: tuple[int, ...]
     nodes: Graph
     span: Span | None = field(default=None, compare=False, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Diagnostic, Span
+from seqc.ir.algebra import Algebra
 from seqc.ir.kernel import Adjoint, Kernel
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.verdict import Interval, Verdict
@@ -14,11 +15,21 @@ from seqc.ir.verdict import Interval, Verdict
 class Stratum:
     """States that depend on one another through time: one strongly connected component.
 
-    ``coefficient`` and ``offset`` are nodes of the recurrence's graph (one pair
-    a state) with state[t] = coefficient * state[t-1] + offset when ``algebra``
-    is ``affine``; empty when it is ``nonlinear``.  ``obstacle`` is the term that
-    stands in the way.  ``log_coefficient`` and ``log_offset`` are the log-domain
-    form, where both are provably positive (else None).
+    ``carries`` is what goes from step to step, (state, lag): lag 1 is the state one
+    step ago, lag 2 (a delay) the one before that.  ``after`` gives, a carry, the node
+    of its value after the step: the state's update, or for a delay the read of lag - 1.
+
+    ``law`` is the algebra that the step belongs to and ``parts`` the nodes of its
+    element, free of the carries: after = law.apply(parts, carries).  None and empty
+    where the stratum fits no algebra; then ``obstacle`` is the term in the way.
+
+    ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, but each
+    channel, or each channel of the axes that are not mixed, goes its own way: step by
+    step within one fused kernel), ``sequential`` (the reference, step by step).
+
+    ``coefficient`` and ``offset`` are the parts of an affine stratum of one state.
+    ``log_coefficient`` and ``log_offset`` are its log-domain form, where both are
+    provably positive (else None).
     """
 
     states: tuple[str, ...]
@@ -33,6 +44,10 @@ class Stratum:
     offset: tuple[int, ...] = ()
     log_coefficient: int | None = None
     log_offset: int | None = None
+    carries: tuple[tuple[str, int], ...] = ()
+    after: tuple[int, ...] = ()
+    law: Algebra | None = None
+    parts: tuple[int, ...] = ()
     reason: str = ""
     obstacle: Span | None = field(default=None, compare=False, repr=False)
 

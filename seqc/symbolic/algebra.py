@@ -69,10 +69,14 @@ def compose(
     return tuple(values[i] for i in algebra.compose)
 
 
-def apply(algebra: Algebra, parts: Sequence[Any], h: Any, evaluator: _Evaluator = _floats) -> Any:
-    """The function with these parts, applied to a state."""
-    names = {**dict(zip(algebra.parts, parts, strict=True)), algebra.argument: h}
-    return evaluator(algebra, names)[algebra.apply]
+def apply(
+    algebra: Algebra, parts: Sequence[Any], states: Sequence[Any], evaluator: _Evaluator = _floats
+) -> tuple[Any, ...]:
+    """The function with these parts, applied to the states."""
+    names = {**dict(zip(algebra.parts, parts, strict=True))}
+    names.update(zip(algebra.arguments, states, strict=True))
+    values = evaluator(algebra, names)
+    return tuple(values[i] for i in algebra.applied)
 
 
 def _laws(algebra: Algebra, evaluator: _Evaluator) -> dict[str, tuple[tuple[str, ...], _Sides]]:
@@ -90,11 +94,13 @@ def _laws(algebra: Algebra, evaluator: _Evaluator) -> dict[str, tuple[tuple[str,
     def after(x: Sequence[Any], y: Sequence[Any]) -> tuple[Any, ...]:
         return compose(algebra, x, y, evaluator)
 
-    def on(x: Sequence[Any], h: Any) -> Any:
-        return apply(algebra, x, h, evaluator)
+    def on(x: Sequence[Any], states: Sequence[Any]) -> tuple[Any, ...]:
+        return apply(algebra, x, states, evaluator)
+
+    def h(values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(values[name] for name in algebra.arguments)
 
     neutral = identity(algebra, evaluator)
-    h = algebra.argument
     return {
         "associativity": (
             part(3) + part(2) + part(1),
@@ -106,13 +112,10 @@ def _laws(algebra: Algebra, evaluator: _Evaluator) -> dict[str, tuple[tuple[str,
         "left identity": (part(1), lambda v: (after(neutral, f(v, 1)), f(v, 1))),
         "right identity": (part(1), lambda v: (after(f(v, 1), neutral), f(v, 1))),
         "homomorphism": (
-            (*part(2), *part(1), h),
-            lambda v: (
-                [on(after(f(v, 2), f(v, 1)), v[h])],
-                [on(f(v, 2), on(f(v, 1), v[h]))],
-            ),
+            (*part(2), *part(1), *algebra.arguments),
+            lambda v: (on(after(f(v, 2), f(v, 1)), h(v)), on(f(v, 2), on(f(v, 1), h(v)))),
         ),
-        "identity acts as identity": ((h,), lambda v: ([on(neutral, v[h])], [v[h]])),
+        "identity acts as identity": (algebra.arguments, lambda v: (on(neutral, h(v)), h(v))),
     }
 
 
@@ -135,10 +138,11 @@ def acts_affinely(algebra: Algebra) -> bool:
     """Whether it has two parts and applies as part0 * h + part1."""
     import sympy as sp
 
-    if len(algebra.parts) != 2:
+    if len(algebra.parts) != 2 or len(algebra.arguments) != 1:
         return False
     a, b, h = sp.symbols("a b h", real=True)
-    return equal(apply(algebra, (a, b), h, _expressions), a * h + b) is True
+    (applied,) = apply(algebra, (a, b), (h,), _expressions)
+    return equal(applied, a * h + b) is True
 
 
 def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
@@ -196,15 +200,21 @@ def _run_on_edges(algebra: Algebra, laws: Mapping[str, tuple[tuple[str, ...], _S
     elements = [
         f
         for f in itertools.product(*choices)
-        if all(math.isfinite(apply(algebra, f, h)) for h in (-2.0, 0.5, 3.0))
+        if all(
+            math.isfinite(x)
+            for h in (-2.0, 0.5, 3.0)
+            for x in apply(algebra, f, (h,) * len(algebra.arguments))
+        )
     ][:27]
     states = [0.5, *(e for e in neutral if math.isinf(e))]
     for name, (symbols, sides) in laws.items():
-        functions = len([s for s in symbols if s != algebra.argument]) // len(algebra.parts)
+        functions = len([s for s in symbols if s not in algebra.arguments]) // len(algebra.parts)
         for picked in itertools.product(elements, repeat=functions):
             for h in states:
                 numbers = [x for f in picked for x in f]
-                values = dict(zip(symbols, (*numbers, h), strict=False))
+                values = dict(
+                    zip(symbols, (*numbers, *(h for _ in algebra.arguments)), strict=False)
+                )
                 left, right = sides(values)
                 for x, y in zip(left, right, strict=True):
                     # NaN on both sides is a pole of the function itself, such as 0/0.

@@ -29,7 +29,7 @@ def analyse(recurrence: Recurrence, algebras: tuple[Algebra, ...]) -> Analysis:
     law, notes = _law(affine)
     found: list[Stratum] = []
     for component in components(rewritten):
-        stratum, diagnostics = _stratum(rewritten, component, builder, law)
+        stratum, diagnostics = _stratum(rewritten, component, builder, affine, law)
         found.append(stratum)
         notes += diagnostics
         rewritten = replace(rewritten, nodes=builder.graph)
@@ -67,7 +67,7 @@ def _pruned(
 ) -> Analysis:
     roots = _roots(recurrence)
     for s in strata:
-        roots += [*s.coefficient, *s.offset]
+        roots += [*s.coefficient, *s.offset, *s.after, *s.parts]
         roots += [n for n in (s.log_coefficient, s.log_offset) if n is not None]
     nodes, moved = prune(recurrence.nodes, recurrence.axes, roots)
     strata = tuple(
@@ -75,6 +75,8 @@ def _pruned(
             s,
             coefficient=tuple(moved[n] for n in s.coefficient),
             offset=tuple(moved[n] for n in s.offset),
+            after=tuple(moved[n] for n in s.after),
+            parts=tuple(moved[n] for n in s.parts),
             log_coefficient=None if s.log_coefficient is None else moved[s.log_coefficient],
             log_offset=None if s.log_offset is None else moved[s.log_offset],
         )
@@ -126,7 +128,11 @@ class _Refusal:
 
 
 def _stratum(
-    recurrence: Recurrence, component: Component, builder: StableBuilder, law: Verdict
+    recurrence: Recurrence,
+    component: Component,
+    builder: StableBuilder,
+    affine: Algebra | None,
+    law: Verdict,
 ) -> tuple[Stratum, list[Diagnostic]]:
     nodes = recurrence.nodes
     names = (*component.states, *component.others)
@@ -168,6 +174,10 @@ def _stratum(
             coefficient_range=interval,
             coefficient=(coefficient,),
             offset=(offset,),
+            carries=((state.name, 1),),
+            after=(state.update,),
+            law=affine,
+            parts=(coefficient, offset),
             log_coefficient=log_coefficient,
             log_offset=log_offset,
             reason=verdict.reason,

@@ -50,7 +50,7 @@ def test_every_def_of_the_library_is_called_above() -> None:
 def test_affine() -> None:
     affine = next(a for a in parse_algebras(prelude()) if a.name == "affine")
     assert (affine.parts, affine.later, affine.earlier) == (("a", "b"), ("a2", "b2"), ("a1", "b1"))
-    assert affine.argument == "h"
+    assert affine.arguments == ("h",)
     text = [str(n) for n in affine.nodes]
     assert list(verify_graph(affine.nodes, ())) == []
     assert [text[i] for i in affine.identity] == ["const(1.0)", "const(0.0)"]

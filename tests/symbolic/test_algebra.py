@@ -135,10 +135,10 @@ def test_refuted_with_a_counterexample_that_refutes(law: str, text: str) -> None
     elif law == "left identity":
         left, right = compose(a, identity(a), f(1)), f(1)
     elif law == "homomorphism":
-        left = (apply(a, compose(a, f(2), f(1)), h),)
-        right = (apply(a, f(2), apply(a, f(1), h)),)
+        left = apply(a, compose(a, f(2), f(1)), (h,))
+        right = apply(a, f(2), apply(a, f(1), (h,)))
     else:
-        left, right = (apply(a, identity(a), h),), (h,)
+        left, right = apply(a, identity(a), (h,)), (h,)
     assert any(abs(x - y) > 1e-3 for x, y in zip(left, right, strict=True)), (left, right)
     assert "is not" in verdict.reason
 

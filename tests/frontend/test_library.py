@@ -56,7 +56,7 @@ def test_affine() -> None:
     assert [text[i] for i in affine.identity] == ["const(1.0)", "const(0.0)"]
     assert affine.nodes[affine.compose[0]].op == "mul"
     assert affine.nodes[affine.compose[1]].op == "add"
-    assert affine.nodes[affine.apply].op == "add"
+    assert affine.nodes[affine.applied[0]].op == "add"
 
 
 def test_an_algebra_of_one_part_needs_no_brackets() -> None:

@@ -63,7 +63,7 @@ def test_an_algebra_of_one_part_needs_no_brackets() -> None:
     text = "algebra plus(a)\nidentity 0\ncompose a2 after a1 = a2 + a1\napply h -> logaddexp(h, a)"
     (plus,) = parse_algebras(Source(text))
     assert (plus.name, plus.later, plus.earlier) == ("plus", ("a2",), ("a1",))
-    assert plus.nodes[plus.apply].op == "logaddexp"
+    assert plus.nodes[plus.applied[0]].op == "logaddexp"
 
 
 def test_an_algebra_may_use_infinity_and_defs() -> None:

@@ -5,18 +5,13 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from seqc.codegen.steps import Dialect, Pointer, render
+from seqc.codegen.flat import render
+from seqc.codegen.steps import Pointer, Values
 from seqc.ir.kernel import Adjoint, Kernel
 
 
-class _Registers(Dialect):
+class _Registers(Values):
     """A thread has one channel: what the C++ reads through a pointer is a value here."""
-
-    def load(self, name: str, wide: bool) -> str:
-        return f"load({name})"
-
-    def element(self, name: str, wide: bool = True) -> str:
-        return name
 
     def write(self, pointer: Pointer, value: str) -> str:
         if pointer.type == "Storage":
@@ -33,6 +28,8 @@ class _Registers(Dialect):
 
 def print_cuda(kernel: Kernel, adjoint: Adjoint) -> str:
     """The kernel's CUDA source, without what all kernels share."""
+    if kernel.inner is not None:
+        return "#error not yet\n"
     return render("cuda/kernel.cu.jinja", kernel, adjoint, _Registers())
 
 

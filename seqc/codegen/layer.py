@@ -303,14 +303,15 @@ class ParallelLines:
         masks = [f"keep[{self.r.sites.index(str(self.r.nodes[n].attrs[0]))}]" for n in stage.masks]
         histories = {h.name: h for h in self.plan.histories}
         starts = [
-            f"state.{s}" if histories[s].single else f"state.{s}[:, -1]" for s in stage.states
+            f"state.{c.state}" if histories[c.state].single else f"state.{c.state}[:, -{c.lag}]"
+            for c in k.carries
         ]
-        fresh = [before(histories[s]) for s in stage.states]
+        fresh = [before(histories[c.state]) for c in k.carries]
         scalars = [f"self.{s}" for s in k.scalars]
         extents = ["batch", "steps", *(f"self.{a}" for a in (*k.axes, *k.other_axes))]
         outputs = [e.namer.fresh(o.name) for o in k.outputs]
-        finals = [e.namer.fresh(f"{s}_last") for s in stage.states]
-        self.finals |= dict(zip(stage.states, finals, strict=True))
+        finals = [e.namer.fresh(f"{c.name}_last") for c in k.carries]
+        self.finals |= {c.state: f for c, f in zip(k.carries, finals, strict=True) if c.lag == 1}
         call = kernel_name(self.r, stage)
         self.out += [
             f"{tuple_text(outputs)}, {tuple_text(finals)} = {call}(",
@@ -319,8 +320,8 @@ class ParallelLines:
             f"    {tuple_text(scalars)}, {tuple_text(extents)},",
             ")",
         ]
-        for n, variable in zip(stage.outputs, outputs, strict=True):
-            e.known[n] = Text(variable, axes=k.axes)
+        for n, output, variable in zip(stage.outputs, k.outputs, outputs, strict=True):
+            e.known[n] = Text(variable, axes=output.axes)
 
     def named(self, name: str) -> str:
         """A named value of the whole sequence."""

@@ -36,7 +36,7 @@ IMPORTS = {
         "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
     ),
     "seqc.runtime.sequence": (
-        "affine_scan centred_windows convolve full lagged last_step push remember split windows"
+        "stacked started centred_windows convolve full lagged last_step push remember split windows"
     ),
     "seqc.runtime.shell": "Field",
     "seqc.runtime.spec": "KernelSpec state_dtype storage_dtype",
@@ -151,7 +151,9 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
     """The KernelSpec of a stage, as Python text."""
     k, adjoint = stage.kernel, stage.adjoint
     saved = tuple((i, saved_in(k, i)) for i in adjoint.saved)
-    entries = {
+    if k.inner is not None:  # every carry, now and then
+        saved = tuple((i, -1) for i in range(len(k.carries)))
+    entries: dict[str, object] = {
         "name": name,
         "axes": k.axes,
         "others": k.other_axes,
@@ -162,12 +164,15 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
             next(n.axes for n in k.body if n.op == "keep" and n.attrs[0] == i)
             for i in range(len(k.masks))
         ),
-        "carries": len(k.carries),
-        "outputs": len(k.outputs),
+        "carries": tuple(c.axes for c in k.carries),
+        "scans": k.shapes,
+        "outputs": tuple(o.axes for o in k.outputs),
         "saved": saved,
         "moving": tuple(n is not None for n in adjoint.streams),
         "steady": tuple(n is not None for n in adjoint.constants),
     }
+    if k.inner is not None:
+        entries["inner"] = k.inner
     return ["KernelSpec(", *(f"    {key}={value!r}," for key, value in entries.items()), "),"]
 
 

@@ -32,7 +32,7 @@ RESERVED = frozenset(
     """
     self torch Tensor project state inputs keep wide stored dtype extents resets scalars batch steps
     math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
-    push convolve cls affine_scan state_dtype storage_dtype NamedTuple like fresh shift arange
+    push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
     numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
     Layer FusedKernel KernelSpec
     """.split()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Span
-from seqc.ir.graph import Graph
+from seqc.ir.graph import Graph, GraphBuilder
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,45 @@ class Algebra:
     applied: tuple[int, ...]
     nodes: Graph
     span: Span | None = field(default=None, compare=False, repr=False)
+
+
+def substitute(
+    law: Algebra,
+    roots: Sequence[int],
+    symbols: Mapping[str, int],
+    body: GraphBuilder,
+    span: Span | None = None,
+) -> list[int]:
+    """An algebra's expressions as nodes of another graph, its symbols being nodes there.
+
+    Products with 0 and 1 and sums with 0 are left out: a block's structure is in such parts.
+    """
+    found: dict[int, int] = {}
+    for i, node in enumerate(law.nodes):
+        if node.op == "symbol":
+            if str(node.attrs[0]) in symbols:
+                found[i] = symbols[str(node.attrs[0])]
+        elif node.op == "const":
+            found[i] = body.const(float(node.attrs[0]))
+        elif all(a in found for a in node.args):
+            found[i] = _folded(body, node.op, tuple(found[a] for a in node.args), span)
+    return [found[r] for r in roots]
+
+
+def _folded(body: GraphBuilder, op: str, args: tuple[int, ...], span: Span | None) -> int:
+    values = [body.value(a) for a in args]
+    if op == "mul":
+        for k in (0, 1):
+            if values[k] == 0.0:
+                return body.const(0.0)
+            if values[k] == 1.0:
+                return args[1 - k]
+    if op == "add":
+        for k in (0, 1):
+            if values[k] == 0.0:
+                return args[1 - k]
+    if op == "sub" and values[1] == 0.0:
+        return args[0]
+    if op == "neg" and values[0] is not None:
+        return body.const(-values[0])
+    return body.add(op, *args, span=span)

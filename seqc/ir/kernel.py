@@ -2,7 +2,8 @@
 
 A kernel runs over (batch, *axes) and marches over time.  ``body`` is one step:
 leaves load streams, constants, scalars and the carries before the step; the
-rest is pointwise.  Its :class:`Adjoint` is another such step, marching backwards.
+rest is pointwise, or a sum over the axis that a cell has all of.  Its
+:class:`Adjoint` is another such step, marching backwards.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, verify_graph
 
 
@@ -47,23 +49,38 @@ class Constant:
 
 @dataclass(frozen=True)
 class Carry:
-    """A state of the scan: before = node of ``prev``, after = node of its value at t.
+    """What goes from step to step: a state, or for a delay (``lag`` > 1) what it was earlier.
 
-    after = coefficient * prev + offset.
+    ``after`` is the node of its value after the step; ``axes`` are all or some of the kernel's.
     """
 
     name: str
-    coefficient: int
-    offset: int
+    state: str
+    lag: int
+    axes: tuple[str, ...]
     after: int
 
 
 @dataclass(frozen=True)
+class Scan:
+    """Carries that are advanced together: a stratum.
+
+    With a ``law``, after = law.apply(parts, prev), ``parts`` being nodes free of
+    these carries; without one the kernel marches over time, however few its cells.
+    """
+
+    carries: tuple[int, ...]
+    law: Algebra | None = None
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Output:
-    """A value written for every t, (B, T, *axes)."""
+    """A value written for every t, (B, T, *axes); ``axes`` are all or some of the kernel's."""
 
     name: str
     node: int
+    axes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,9 @@ class Kernel:
 
     leaves of ``body``: load(i) streams[i]; constant(i) constants[i]; scalar(i)
     scalars[i]; keep(i) masks[i]; prev(i) carries[i] before the step.
+
+    ``inner`` is the axis that the body sums over (its ``reduce`` nodes), so that a cell has
+    all of it; None where nothing is summed.
     """
 
     name: str
@@ -82,8 +102,10 @@ class Kernel:
     scalars: tuple[str, ...]
     masks: tuple[str, ...]
     carries: tuple[Carry, ...]
+    scans: tuple[Scan, ...]
     outputs: tuple[Output, ...]
     body: Graph
+    inner: str | None = None
 
     @property
     def other_axes(self) -> tuple[str, ...]:
@@ -91,8 +113,30 @@ class Kernel:
         every = (a for o in self.operands for part in o.parts for a in part)
         return tuple(dict.fromkeys(a for a in every if a not in self.axes))
 
+    @property
+    def lane(self) -> str | None:
+        """The axis along which neighbouring cells lie: the last that is not summed over."""
+        rest = [a for a in self.axes if a != self.inner]
+        return rest[-1] if rest else None
+
+    @property
+    def outer(self) -> tuple[str, ...]:
+        """The axes before the lane."""
+        return tuple(a for a in self.axes if a not in (self.inner, self.lane))
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """How many parts and carries each scan has."""
+        return tuple((len(s.parts), len(s.carries)) for s in self.scans)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether every scan has a law, so that time can be cut into chunks."""
+        return all(s.law is not None for s in self.scans)
+
     def __str__(self) -> str:
-        lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}"]
+        inner = f", summing over {self.inner}" if self.inner else ""
+        lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}{inner}"]
         lines += [
             f"  operand {o.name}: {' | '.join(' '.join(p) or '1' for p in o.parts)}"
             for o in self.operands
@@ -108,10 +152,12 @@ class Kernel:
         lines += [f"  scalar {i} {s}" for i, s in enumerate(self.scalars)]
         lines += [f"  mask {i} {m}" for i, m in enumerate(self.masks)]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.body)]
-        lines += [
-            f"  carry {c.name}: %{c.coefficient} * prev + %{c.offset} -> %{c.after}"
-            for c in self.carries
-        ]
+        for s in self.scans:
+            law = s.law.name if s.law else "march"
+            parts = ", ".join(f"%{p}" for p in s.parts)
+            names = ", ".join(self.carries[i].name for i in s.carries)
+            lines.append(f"  scan {names}: {law}({parts})")
+        lines += [f"  carry {c.name} -> %{c.after}" for c in self.carries]
         lines += [f"  output {o.name} = %{o.node}" for o in self.outputs]
         return "\n".join(lines)
 
@@ -134,8 +180,9 @@ class Adjoint:
     leaves of ``body``: those of the forward body, prev(i) read back from the
     saved states; ``grad(i)`` the cotangent of outputs[i] at t; ``adjoint(i)``
     what arrives at carries[i] from t+1.
-    ``carried`` gives, a carry, the node passed on to t-1 (None: nothing is) and
-    the node of its slope, so passed = slope * adjoint + what the outputs add.
+    ``carried`` gives, a carry, the node passed on to t-1 (None: nothing is).
+    ``slopes`` gives, a scan, its Jacobian: slopes[s][i][j] is the node of how carry i after the
+    step moves with carry j before it (None: not at all), both of scan s.
     ``streams`` gives, a stream, the node of its cotangent (None: it has none);
     ``constants`` likewise, to be summed over time and batch.
     ``saved`` are the carries whose values before each step the body reads.
@@ -143,7 +190,7 @@ class Adjoint:
 
     kernel: Kernel
     carried: tuple[int | None, ...]
-    slopes: tuple[int, ...]
+    slopes: tuple[tuple[tuple[int | None, ...], ...], ...]
     streams: tuple[int | None, ...]
     constants: tuple[int | None, ...]
     saved: tuple[int, ...]
@@ -153,9 +200,12 @@ class Adjoint:
         lines = [f"adjoint of {self.kernel.name}"]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.body)]
         lines += [
-            f"  carry {c.name}: slope %{s} passes %{p}"
-            for c, s, p in zip(self.kernel.carries, self.slopes, self.carried, strict=True)
+            f"  carry {c.name}: passes %{p}"
+            for c, p in zip(self.kernel.carries, self.carried, strict=True)
         ]
+        for scan, matrix in zip(self.kernel.scans, self.slopes, strict=True):
+            names = ", ".join(self.kernel.carries[i].name for i in scan.carries)
+            lines.append(f"  slopes of {names}: {[list(row) for row in matrix]}")
         lines += [
             f"  d {s.name} = %{n}" for s, n in zip(self.kernel.streams, self.streams, strict=True)
         ]

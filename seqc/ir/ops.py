@@ -50,8 +50,9 @@ STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "keep"})
 #   scalar    a number known at the call        keep      a dropout mask (a truth value)
 #   prev      a carry before this step          state     a carry after this step (backward only)
 #   grad      cotangent of an output at t       adjoint   cotangent of a carry after this step
+#   element   a part of a stretch of time as one function of a scan's carries
 KERNEL_LEAVES = frozenset(
-    {"const", "load", "constant", "scalar", "keep", "prev", "state", "grad", "adjoint"}
+    {"const", "load", "constant", "scalar", "keep", "prev", "state", "grad", "adjoint", "element"}
 )
 
 #: Arguments may be swapped without changing the value (used for value numbering).

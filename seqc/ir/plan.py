@@ -119,7 +119,6 @@ class KernelStage:
     ``operands``, ``constants``, ``masks`` and ``outputs`` give the graph node
     (of the recurrence) behind each entry of the kernel's tables; an operand
     that is the packed result of a MapStage is that stage's name.
-    ``states`` are the states that its carries hold, in order.
     """
 
     kernel: Kernel
@@ -128,7 +127,11 @@ class KernelStage:
     constants: tuple[int, ...]
     masks: tuple[int, ...]
     outputs: tuple[int, ...]
-    states: tuple[str, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states that its carries hold, each once."""
+        return tuple(dict.fromkeys(c.state for c in self.kernel.carries))
 
 
 Stage = MapStage | ArrayStage | KernelStage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqc.ir.graph import reachable, rebuild
-from seqc.ir.kernel import Adjoint, Kernel
+from seqc.ir.kernel import Adjoint, Kernel, Scan
 from seqc.symbolic.differentiate import pull_back
 from seqc.symbolic.rewrite import StableBuilder
 
@@ -13,21 +13,21 @@ def derive_adjoint(kernel: Kernel) -> Adjoint:
 
     With g the cotangents of the outputs and m_t what arrives at a carry from
     step t + 1, the carry's adjoint is l_t = m_t + g_t (through the outputs),
-    and m_{t-1} = a_t l_t + (what else reads the step before).
+    and m_{t-1} = J_t^T l_t + (what else reads the step before).
     """
     builder = StableBuilder(kernel.axes)
     forward = rebuild(kernel.body, builder)
     seeds: dict[int, int] = {}
 
-    def seed(node: int, op: str, index: int) -> None:
-        cotangent = builder.add(op, axes=kernel.axes, attrs=(index,))
+    def seed(node: int, op: str, index: int, axes: tuple[str, ...]) -> None:
+        cotangent = builder.add(op, axes=axes, attrs=(index,))
         known = seeds.get(forward[node])
         seeds[forward[node]] = cotangent if known is None else builder.op("add", known, cotangent)
 
     for i, output in enumerate(kernel.outputs):
-        seed(output.node, "grad", i)
+        seed(output.node, "grad", i, output.axes)
     for i, carry in enumerate(kernel.carries):
-        seed(carry.after, "adjoint", i)
+        seed(carry.after, "adjoint", i, carry.axes)
 
     def leaves(op: str, count: int) -> list[int | None]:
         found: list[int | None] = [None] * count
@@ -40,18 +40,19 @@ def derive_adjoint(kernel: Kernel) -> Adjoint:
     loads = leaves("load", len(kernel.streams))
     constants = leaves("constant", len(kernel.constants))
     wanted = [n for group in (prevs, loads, constants) for n in group if n is not None]
-    cotangents = pull_back(builder, seeds, wanted)
+    cotangents = pull_back(builder, seeds, wanted, kernel.inner)
 
     def result(n: int | None) -> int | None:
         return None if n is None else cotangents.get(n)
 
     carried = [result(n) for n in prevs]
-    slopes = [forward[c.coefficient] for c in kernel.carries]
     streams = [result(n) for n in loads]
     sums = [result(n) for n in constants]
+    slopes = [jacobian(kernel, scan, builder, forward, prevs) for scan in kernel.scans]
 
     # Keep what is used, in order.
-    roots = [n for n in [*carried, *slopes, *streams, *sums] if n is not None]
+    entries = [n for matrix in slopes for row in matrix for n in row]
+    roots = [n for n in [*carried, *entries, *streams, *sums] if n is not None]
     keep = sorted(reachable(builder.graph, roots))
     place = {old: new for new, old in enumerate(keep)}
     body = tuple(
@@ -66,9 +67,33 @@ def derive_adjoint(kernel: Kernel) -> Adjoint:
     return Adjoint(
         kernel=kernel,
         carried=tuple(at(n) for n in carried),
-        slopes=tuple(place[n] for n in slopes),
+        slopes=tuple(tuple(tuple(at(n) for n in row) for row in matrix) for matrix in slopes),
         streams=tuple(at(n) for n in streams),
         constants=tuple(at(n) for n in sums),
         saved=tuple(sorted(read_back)),
         body=body,
     )
+
+
+def jacobian(
+    kernel: Kernel,
+    scan: Scan,
+    builder: StableBuilder,
+    forward: dict[int, int],
+    prevs: list[int | None],
+) -> list[list[int | None]]:
+    """How each carry of a scan after the step moves with each before it; rows: after."""
+    if scan.law is None:
+        return []
+    rows: list[list[int | None]] = []
+    mine = [prevs[i] for i in scan.carries]
+    for i in scan.carries:
+        after = forward[kernel.carries[i].after]
+        found = pull_back(
+            builder,
+            {after: builder.const(1.0)},
+            [n for n in mine if n is not None],
+            kernel.inner,
+        )
+        rows.append([None if n is None else found.get(n) for n in mine])
+    return rows

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import GraphBuilder
-from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Stream
+from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Scan, Stream
 from seqc.ir.ops import CONDITIONS
-from seqc.passes.layout import Layout
+from seqc.passes.layout import Layout, axes_of
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,16 @@ class _Fusion:
     """Translates nodes of the recurrence into a kernel's body, table by table."""
 
     def __init__(
-        self, layout: Layout, axes: tuple[str, ...], states: list[str], roots: list[int],
+        self, layout: Layout, axes: tuple[str, ...], strata: list[int], roots: list[int],
         packed: dict[int, tuple[str, int]],
     ) -> None:  # fmt: skip
         self.layout = layout
         self.nodes = layout.recurrence.nodes
-        self.states = states
+        self.axes = axes
+        #: where in the kernel's carries those of each stratum begin
+        self.first: dict[int, int] = {}
+        for s in strata:
+            self.first[s] = sum(len(layout.strata[x].carries) for x in self.first)
         self.roots = set(roots)
         self.packed = packed
         self.body = GraphBuilder(layout.recurrence.axes)
@@ -39,29 +44,41 @@ class _Fusion:
         self.constants: list[int] = []
         self.scalars: list[str] = []
         self.masks: list[int] = []
-        self.carries: dict[str, Carry] = {}
+        self.carries: dict[int, Carry] = {}
+        self.scans: dict[int, Scan] = {}
         self.done: dict[int, int] = {}
         self.level = 0
 
     def leaf(self, n: int) -> int | None:
         """The body's leaf for a node that the kernel reads; None for one it computes."""
         node = self.nodes[n]
-        state = self.layout.carried(n)
-        if state in self.states:
-            return self.body.add(
-                "prev", axes=node.axes, attrs=(self.states.index(state),), span=node.span
-            )
+        carried = self.layout.carried(n)
+        if carried is not None and carried[0] in self.first:
+            return self.prev(*carried)
         if not self.layout.timed[n]:
             return self.constant(n)
         if node.op == "keep":
             if n not in self.masks:
                 self.masks.append(n)
             return self.body.add("keep", axes=node.axes, attrs=(self.masks.index(n),))
-        own = set(self.layout.scans.get(n, ())) & set(self.states)
-        foreign = n in self.layout.scans or self.layout.levels[n] < self.level
-        if not self.layout.fused(n) or (foreign and not own and n not in self.roots):
+        if not self.layout.fused(n) or (n not in self.roots and self.foreign(n)):
             return self.stream(n)
         return None
+
+    def foreign(self, n: int) -> bool:
+        """Whether another kernel computes the node, and stores it."""
+        layout = self.layout
+        if n in layout.updates:
+            return not any(s in self.first for s, _ in layout.updates[n])
+        if layout.levels.get(n, self.level) < self.level:
+            return True
+        return n in layout.absorbed and layout.homes.get(n, self.axes) != self.axes
+
+    def prev(self, stratum: int, carry: int) -> int:
+        """The leaf of a carry before the step."""
+        state, _ = self.layout.strata[stratum].carries[carry]
+        axes = self.layout.recurrence.state(state).axes
+        return self.body.add("prev", axes=axes, attrs=(self.first[stratum] + carry,))
 
     def constant(self, n: int) -> int | None:
         """A value constant in time: a number, a scalar known at the call, or a tensor."""
@@ -69,16 +86,19 @@ class _Fusion:
         if node.op == "const":
             return self.body.const(float(node.attrs[0]), node.span)
         if node.op in ("hyper", "size"):
-            name = str(node.attrs[0])
-            if name not in self.scalars:
-                self.scalars.append(name)
-            return self.body.add("scalar", axes=(), attrs=(self.scalars.index(name),))
+            return self.scalar_leaf(str(node.attrs[0]))
         if node.op in CONDITIONS or self.scalar(n):
             # Computed in the kernel: a tensor of constants holds numbers, never truth values.
             return None
         if n not in self.constants:
             self.constants.append(n)
         return self.body.add("constant", axes=node.axes, attrs=(self.constants.index(n),))
+
+    def scalar_leaf(self, name: str) -> int:
+        """The leaf of a hyper or size."""
+        if name not in self.scalars:
+            self.scalars.append(name)
+        return self.body.add("scalar", axes=(), attrs=(self.scalars.index(name),))
 
     def scalar(self, n: int) -> bool:
         """Whether the node is arithmetic of numbers, sizes and hypers alone."""
@@ -142,44 +162,92 @@ class _Fusion:
             if leaf is not None:
                 self.done[n] = leaf
                 continue
-            waiting = [a for a in self.layout.arguments(n) if a not in self.done]
+            waiting = [a for a in self.needs(n) if a not in self.done]
             if waiting:
                 stack.extend(reversed(waiting))
                 continue
             self.done[n] = self.compute(n)
         return self.done[root]
 
+    def needs(self, n: int) -> tuple[int, ...]:
+        """What the body's node is made of: a scan's parts, else the node's own arguments."""
+        if any(s in self.first and self.layout.strata[s].law for s, _ in self.mine(n)):
+            return self.layout.arguments(n)
+        return self.nodes[n].args
+
+    def mine(self, n: int) -> list[tuple[int, int]]:
+        """The (stratum, carry) pairs of this kernel that the node updates."""
+        return [(s, j) for s, j in self.layout.updates.get(n, ()) if s in self.first]
+
     def compute(self, n: int) -> int:
         """The body's node once everything it needs is there."""
         node = self.nodes[n]
-        mine = [s for s in self.layout.scans.get(n, ()) if s in self.states]
-        if not mine:
-            args = tuple(self.done[a] for a in node.args)
-            return self.body.add(node.op, *args, attrs=node.attrs, span=node.span, axes=node.axes)
-        for state in mine:
-            a, b = (self.done[i] for i in self.layout.coefficients[state])
-            prev = self.body.add("prev", axes=node.axes, attrs=(self.states.index(state),))
-            product = self.body.add("mul", a, prev, span=node.span)
-            after = self.body.add("add", product, b, span=node.span)
-            self.carries[state] = Carry(state, a, b, after)
-        return self.carries[mine[0]].after
+        for s, j in self.mine(n):
+            stratum = self.layout.strata[s]
+            if stratum.law is not None:
+                return self.applied(stratum.law, s)[j]
+        args = tuple(self.done[a] for a in node.args)
+        if node.op == "reduce":
+            total = self.body.add(
+                "reduce", *args, axes=node.axes, attrs=("sum", node.attrs[1]), span=node.span
+            )
+            if node.attrs[0] == "sum":
+                return total
+            extent = self.scalar_leaf(str(node.attrs[1]))
+            return self.body.add("div", total, extent, span=node.span)
+        return self.body.add(node.op, *args, attrs=node.attrs, span=node.span, axes=node.axes)
+
+    def applied(self, law: Algebra, s: int) -> list[int]:
+        """The carries of a stratum after the step: its law's function, applied to those before."""
+        stratum = self.layout.strata[s]
+        parts = tuple(self.done[p] for p in stratum.parts)
+        span = self.nodes[stratum.after[0]].span
+        symbols = dict(zip(law.parts, parts, strict=True))
+        prevs = [self.prev(s, j) for j in range(len(stratum.carries))]
+        symbols.update(zip(law.arguments, prevs, strict=True))
+        return substitute(law, law.applied, symbols, self.body, span)
+
+    def close(self, s: int) -> None:
+        """Enter a stratum's carries and its scan, once all is computed."""
+        stratum = self.layout.strata[s]
+        after = (
+            self.applied(stratum.law, s)
+            if stratum.law is not None
+            else [self.done[n] for n in stratum.after]
+        )
+        places = range(self.first[s], self.first[s] + len(after))
+        for place, (state, lag), node in zip(places, stratum.carries, after, strict=True):
+            name = state if lag == 1 else f"{state}_lag{lag}"
+            axes = self.layout.recurrence.state(state).axes
+            self.carries[place] = Carry(name, state, lag, axes, node)
+        parts = tuple(self.done[p] for p in stratum.parts) if stratum.law else ()
+        self.scans[s] = Scan(tuple(places), stratum.law, parts)
 
 
 def fuse(
-    layout: Layout, name: str, axes: tuple[str, ...], states: list[str], outputs: list[int],
+    layout: Layout, name: str, axes: tuple[str, ...], strata: list[int], outputs: list[int],
     packed: dict[int, tuple[str, int]],
 ) -> Fused:  # fmt: skip
-    """The kernel that runs the scans of ``states`` and stores ``outputs``."""
-    fusion = _Fusion(layout, axes, states, outputs, packed)
-    scans = [n for n in layout.order if set(layout.scans.get(n, ())) & set(states)]
-    fusion.level = max((layout.levels[n] for n in [*scans, *outputs]), default=0)
-    for n in [*scans, *outputs]:
+    """The kernel that runs the scans of ``strata`` and stores ``outputs``."""
+    fusion = _Fusion(layout, axes, strata, outputs, packed)
+    updates = [n for s in strata for n in layout.strata[s].after]
+    fusion.level = max(
+        (layout.levels[n] for n in [*updates, *outputs] if n in layout.levels), default=0
+    )
+    # What a scan is made of; its own update follows from that.
+    for s in strata:
+        stratum = layout.strata[s]
+        for n in stratum.parts if stratum.law else stratum.after:
+            fusion.visit(n)
+        fusion.close(s)
+    for n in outputs:
         fusion.visit(n)
     constants = tuple(
         Constant(f"c{i}_{fusion.describe(n)}", fusion.nodes[n].axes)
         for i, n in enumerate(fusion.constants)
     )
     masks = tuple(f"keep_{fusion.nodes[n].attrs[0]}" for n in fusion.masks)
+    inner = layout.inner.get((fusion.level, axes))
     kernel = Kernel(
         name=name,
         axes=axes,
@@ -188,8 +256,21 @@ def fuse(
         constants=constants,
         scalars=tuple(fusion.scalars),
         masks=masks,
-        carries=tuple(fusion.carries[s] for s in states),
-        outputs=tuple(Output(fusion.describe(n), fusion.done[n]) for n in outputs),
+        carries=tuple(fusion.carries[i] for i in range(len(fusion.carries))),
+        scans=tuple(fusion.scans[s] for s in strata),
+        outputs=tuple(
+            Output(fusion.describe(n), fusion.done[n], output_axes(layout, n, axes, inner))
+            for n in outputs
+        ),
         body=fusion.body.graph,
+        inner=inner,
     )
     return Fused(kernel, tuple(fusion.operand_keys), tuple(fusion.constants), tuple(fusion.masks))
+
+
+def output_axes(
+    layout: Layout, n: int, axes: tuple[str, ...], inner: str | None
+) -> tuple[str, ...]:
+    """The axes that a value is stored over: the kernel's, less the one it was summed over."""
+    own = axes_of(layout, n) if n in layout.updates else layout.recurrence.nodes[n].axes
+    return axes if inner is None or inner in own else tuple(a for a in axes if a != inner)

@@ -5,50 +5,68 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from seqc.ir.graph import reachable
 from seqc.ir.ops import POINTWISE
-from seqc.ir.plan import Analysis, History
+from seqc.ir.plan import Analysis, History, Stratum
 from seqc.ir.recurrence import Recurrence, time_varying
 
-#: Operations that look across an axis or a window, so that they run between kernels.
-BARRIERS = frozenset({"map", "reduce", "cumsum", "shift"})
+#: Operations that look across an axis or a window, so that they run between kernels, but for the
+#: sums that a kernel does itself (:func:`absorbed`).
+BARRIERS = frozenset({"map", "reduce", "cumsum", "shift", "rename"})
 
 
 @dataclass
 class Layout:
     """The layer's graph as staging sees it: scans in place of state updates.
 
-    ``arguments`` gives a node's dependences within a step and through the
-    scans; ``levels`` where it runs; ``timed`` whether it varies with time.
+    ``strata`` are those that kernels run; ``updates`` gives, a node, the (stratum, carry)
+    pairs whose value after the step it is.  ``frontier`` is what a stratum is computed from:
+    the parts of its law, or of a march what is free of the carries; ``sums`` the sums that a
+    march does on the way.  ``levels`` is where a node
+    runs, ``homes`` the axes of the kernel that computes it (its own, or one axis more below a
+    sum), ``inner`` the axis that a kernel over such axes sums over, at its level.
     """
 
     recurrence: Recurrence
-    scans: dict[int, list[str]]
-    coefficients: dict[str, tuple[int, int]]
+    strata: tuple[Stratum, ...]
+    updates: dict[int, list[tuple[int, int]]]
+    frontier: list[tuple[int, ...]]
+    sums: list[tuple[int, ...]]
     timed: list[bool]
     order: list[int] = field(default_factory=list)
     levels: dict[int, int] = field(default_factory=dict)
+    homes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    inner: dict[tuple[int, tuple[str, ...]], str] = field(default_factory=dict)
+    absorbed: set[int] = field(default_factory=set)
+    #: nodes that depend on a kernel's scan at their own level
+    bound: set[int] = field(default_factory=set)
 
     def fused(self, n: int) -> bool:
         """Whether a kernel computes the node (rather than a map, torch or nobody)."""
-        return self.timed[n] and (n in self.scans or self.recurrence.nodes[n].op in POINTWISE)
+        if not self.timed[n]:
+            return False
+        op = self.recurrence.nodes[n].op
+        return n in self.updates or n in self.absorbed or op in POINTWISE
 
     def arguments(self, n: int) -> tuple[int, ...]:
-        """What the node needs: a scan its coefficients, a lagged read its value."""
-        if n in self.scans:
-            return tuple(dict.fromkeys(a for s in self.scans[n] for a in self.coefficients[s]))
+        """What the node needs: a scan what it is computed from, a lagged read its value."""
+        if n in self.updates:
+            found = (a for s, _ in self.updates[n] for a in self.frontier[s])
+            return tuple(dict.fromkeys(found))
         node = self.recurrence.nodes[n]
         if node.op == "read" and node.attrs[1] != 0:
             source = self.recurrence.definition(str(node.attrs[0]))
             return () if source is None else (source,)
         return node.args
 
-    def carried(self, n: int) -> str | None:
-        """The state whose value one step ago the node reads, if it is such a read."""
+    def carried(self, n: int) -> tuple[int, int] | None:
+        """The (stratum, carry) whose value before the step the node reads, if it is such a read."""
         node = self.recurrence.nodes[n]
-        if node.op == "read" and node.attrs[1] == 1:
-            name = str(node.attrs[0])
-            if name in self.coefficients:
-                return name
+        if node.op == "read" and node.attrs[1] != 0:
+            key = (str(node.attrs[0]), node.attrs[1])
+            for i, s in enumerate(self.strata):
+                if key in s.carries:
+                    return i, s.carries.index(key)
         return None
 
     def stored(self, n: int) -> int | None:
@@ -61,24 +79,47 @@ class Layout:
 def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
     """Order the nodes that the layer needs, and give each its level."""
     recurrence = analysis.recurrence
-    updates = {s.name: s.update for s in recurrence.states}
     # A state that does not depend on its past is its update, a value like any other.
-    coefficients = {
-        name: (a, b)
-        for s in analysis.strata
-        for name, a, b in zip(s.states, s.coefficient, s.offset, strict=True)
-        if b != updates[name]
-    }
-    scans: dict[int, list[str]] = {}
-    for name in updates:
-        if name in coefficients:
-            scans.setdefault(updates[name], []).append(name)
-    layout = Layout(recurrence, scans, coefficients, time_varying(recurrence))
+    strata = tuple(s for s in analysis.strata if s.carries and s.parts[1:] != s.after)
+    updates: dict[int, list[tuple[int, int]]] = {}
+    for i, s in enumerate(strata):
+        for j, (_, lag) in enumerate(s.carries):
+            if lag == 1:
+                updates.setdefault(s.after[j], []).append((i, j))
+    inside = [() if s.law else inside_of(recurrence, s) for s in strata]
+    frontier = [
+        s.parts if s.law else edge_of(recurrence, s, within)
+        for s, within in zip(strata, inside, strict=True)
+    ]
+    sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
+    layout = Layout(recurrence, strata, updates, frontier, sums, time_varying(recurrence))
+    layout.absorbed.update(n for found in sums for n in found)
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
-        layout.levels[n] = level(layout, n)
+        place(layout, n)
     sink(layout, histories)
     return layout
+
+
+def inside_of(recurrence: Recurrence, stratum: Stratum) -> tuple[int, ...]:
+    """The nodes of a march that depend on its carries, in order."""
+    nodes = recurrence.nodes
+    carries = set(stratum.carries)
+    found: set[int] = set()
+    for n in sorted(reachable(nodes, stratum.after)):
+        node = nodes[n]
+        own = node.op == "read" and (str(node.attrs[0]), node.attrs[1]) in carries
+        if own or any(a in found for a in node.args):
+            found.add(n)
+    return tuple(sorted(found))
+
+
+def edge_of(recurrence: Recurrence, stratum: Stratum, inside: tuple[int, ...]) -> tuple[int, ...]:
+    """What a march is computed from: the last nodes on each way that are free of its carries."""
+    held = set(inside)
+    found = [a for n in inside for a in recurrence.nodes[n].args if a not in held]
+    found += [n for n in stratum.after if n not in held]
+    return tuple(dict.fromkeys(found))
 
 
 def needed(recurrence: Recurrence, histories: tuple[History, ...]) -> list[int]:
@@ -104,17 +145,71 @@ def topological(layout: Layout, roots: Iterable[int]) -> list[int]:
     return order
 
 
-def level(layout: Layout, n: int) -> int:
-    """Where a node can run at the earliest, its arguments having their levels."""
+def place(layout: Layout, n: int) -> None:
+    """Give a node its level and home, its arguments having theirs.
+
+    The level is where it can run at the earliest.  Its home is the kernel that computes it: over
+    its own axes, or over one more where that kernel sums over the axis on the way to it.
+    """
+    nodes = layout.recurrence.nodes
+    node = nodes[n]
     if not layout.timed[n]:
-        return 0
+        layout.levels[n], layout.homes[n] = 0, node.axes
+        return
+    arguments = layout.arguments(n)
+    carried = layout.carried(n)
+    if n not in layout.updates and carried is None and absorbs(layout, n):
+        layout.absorbed.add(n)
+    waits = n not in layout.updates and (
+        (node.op in BARRIERS and n not in layout.absorbed)
+        or (node.op == "read" and carried is None)
+    )
+    level = max(
+        (layout.levels[a] + (waits and layout.stored(a) is not None) for a in arguments), default=0
+    )
+    own = axes_of(layout, n) if n in layout.updates else node.axes
+    if n in layout.absorbed:
+        own = layout.homes[node.args[0]]
+    theirs = [layout.homes[a] for a in arguments if layout.levels[a] == level and a in layout.bound]
+    fit = [h for h in theirs if set(own) in (set(h), set(h) - {layout.inner.get((level, h))})]
+    home = max([own, *fit], key=lambda axes: rank(layout, axes))
+    if any(rank(layout, h) > rank(layout, home) for h in theirs):
+        # Computed where this node can't be: it waits until that has been stored.
+        level, home = level + 1, own
+    layout.levels[n], layout.homes[n] = level, home
+    starts = n in layout.updates or carried is not None
+    if starts or any(a in layout.bound and layout.levels[a] == level for a in arguments):
+        layout.bound.add(n)
+    for r in (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s])):
+        if r in layout.absorbed:
+            layout.inner[level, home] = str(layout.recurrence.nodes[r].attrs[1])
+
+
+def axes_of(layout: Layout, n: int) -> tuple[str, ...]:
+    """The axes of the states that a node updates (it may itself be the same along some)."""
+    s, j = layout.updates[n][0]
+    return layout.recurrence.state(layout.strata[s].carries[j][0]).axes
+
+
+def rank(layout: Layout, axes: tuple[str, ...]) -> tuple[int, list[int]]:
+    """The order of kernels within a level: those over fewer axes first."""
+    return len(axes), [layout.recurrence.axes.index(a) for a in axes]
+
+
+def absorbs(layout: Layout, n: int) -> bool:
+    """Whether a kernel does this sum itself: over an axis of a scan's, which it has all of."""
     node = layout.recurrence.nodes[n]
-    waits = node.op in BARRIERS or (node.op == "read" and layout.carried(n) is None)
-    levels = [
-        layout.levels[a] + (1 if waits and layout.stored(a) is not None else 0)
-        for a in layout.arguments(n)
-    ]
-    return max(levels, default=0)
+    if node.op != "reduce" or node.attrs[0] not in ("sum", "mean"):
+        return False
+    (source,) = node.args
+    axis = str(node.attrs[1])
+    home = layout.homes[source]
+    if source not in layout.bound or axis not in home:
+        return False
+    if layout.recurrence.nodes[source].axes != home:
+        return False
+    # One axis a kernel: a second sum, over another one, waits for what is stored.
+    return layout.inner.get((layout.levels[source], home), axis) == axis
 
 
 def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
@@ -122,10 +217,11 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     recurrence = layout.recurrence
     pins = {recurrence.definition(name) for name in recurrence.outputs}
     # The last value of a scan is what its kernel carries out; of any other value, a step of it.
-    pins |= {h.node for h in histories if not (h.single and h.name in layout.coefficients)}
+    carried = {name for s in layout.strata for name, _ in s.carries}
+    pins |= {h.node for h in histories if not (h.single and h.name in carried)}
     for n in layout.order:
         node = recurrence.nodes[n]
-        if layout.timed[n] and node.op in BARRIERS:
+        if layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed:
             pins |= set(node.args)
         elif node.op == "read" and layout.carried(n) is None:
             pins |= set(layout.arguments(n))
@@ -142,5 +238,7 @@ def sink(layout: Layout, histories: tuple[History, ...]) -> None:
             readers.setdefault(a, []).append(n)
     for n in reversed(layout.order):
         later = readers.get(n, [])
-        if layout.fused(n) and n not in layout.scans and n not in fixed and later:
+        movable = layout.fused(n) and n not in layout.updates and n not in layout.absorbed
+        movable = movable and layout.homes[n] == layout.recurrence.nodes[n].axes
+        if movable and n not in fixed and later:
             layout.levels[n] = min(layout.levels[r] for r in later)

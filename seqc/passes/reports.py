@@ -78,7 +78,7 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
         kernel, adjoint = stage.kernel, stage.adjoint
         text = formulas_of(adjoint.body, stage)
         for i, carry in enumerate(kernel.carries):
-            if carry.name in s.states:
+            if carry.state in s.states:
                 node = adjoint.carried[i]
                 lines.append(f"adj_{carry.name}[t-1] = {'0' if node is None else text(node)}")
         for stream, node in zip(kernel.streams, adjoint.streams, strict=True):

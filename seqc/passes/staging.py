@@ -18,7 +18,7 @@ from seqc.ir.recurrence import LearnedMap
 from seqc.passes.adjoint import derive_adjoint
 from seqc.passes.fusion import fuse
 from seqc.passes.histories import find_histories, refuse_foresight
-from seqc.passes.layout import BARRIERS, Layout, lay_out, pinned
+from seqc.passes.layout import BARRIERS, Layout, lay_out, pinned, rank
 
 
 def stage(analysis: Analysis) -> Plan:
@@ -26,7 +26,7 @@ def stage(analysis: Analysis) -> Plan:
     recurrence = analysis.recurrence
     refuse_foresight(recurrence)
     histories = find_histories(recurrence)
-    if any(s.method != "scan" for s in analysis.strata):
+    if any(s.method == "sequential" for s in analysis.strata):
         return Plan(analysis, histories, ())
     layout = lay_out(analysis, histories)
     groups = materialise(layout, histories)
@@ -39,7 +39,7 @@ class Group:
 
     level: int
     axes: tuple[str, ...]
-    states: list[str]
+    strata: list[int]
     outputs: list[int]
 
 
@@ -50,22 +50,19 @@ def materialise(layout: Layout, histories: tuple[History, ...]) -> list[Group]:
     roots, down to values of earlier kernels, which thereby become theirs to
     store.
     """
-    nodes = layout.recurrence.nodes
     stored = pinned(layout, histories)
-    scans = [n for n in layout.order if n in layout.scans]
-    keys = {(layout.levels[n], nodes[n].axes) for n in layout.order if layout.fused(n)}
-    rank = {axes: i for i, axes in enumerate(dict.fromkeys(nodes[n].axes for n in layout.order))}
+    keys = {(layout.levels[n], layout.homes[n]) for n in layout.order if layout.fused(n)}
     groups: list[Group] = []
-    for lvl, axes in sorted(keys, key=lambda k: (k[0], len(k[1]), rank[k[1]]), reverse=True):
-        mine = [n for n in scans if (layout.levels[n], nodes[n].axes) == (lvl, axes)]
-        states = [s for n in mine for s in layout.scans[n]]
-        roots = [
+    for lvl, axes in sorted(keys, key=lambda k: (k[0], rank(layout, k[1])), reverse=True):
+        mine = [
             n for n in layout.order
-            if n in stored and (layout.levels[n], nodes[n].axes) == (lvl, axes)
+            if layout.fused(n) and (layout.levels[n], layout.homes[n]) == (lvl, axes)
         ]  # fmt: skip
-        if not states and not roots:
+        strata = list(dict.fromkeys(s for n in mine for s, _ in layout.updates.get(n, ())))
+        roots = [n for n in mine if n in stored]
+        if not strata and not roots:
             continue
-        group = Group(lvl, axes, states, roots)
+        group = Group(lvl, axes, sorted(strata), roots)
         groups.append(group)
         stored |= boundary(layout, group)
     groups.reverse()
@@ -78,22 +75,25 @@ def boundary(layout: Layout, group: Group) -> set[int]:
     """Fused values that the group's kernel reads from other kernels."""
     found: set[int] = set()
     seen: set[int] = set()
-    stack = [*group.outputs, *(n for n in layout.scans if set(layout.scans[n]) & set(group.states))]
+    updates = [n for n in layout.updates if any(s in group.strata for s, _ in layout.updates[n])]
+    stack = [*group.outputs, *updates]
     own = set(stack)
     while stack:
         n = stack.pop()
         if n in seen or not layout.timed[n]:
             continue
         seen.add(n)
-        state = layout.carried(n)
-        if state is not None:
-            if state not in group.states:
+        carried = layout.carried(n)
+        if carried is not None and n not in own:
+            if carried[0] not in group.strata:
                 found.update(layout.arguments(n))
             continue
         if not layout.fused(n):
             continue
-        foreign = n not in own and (layout.levels[n] < group.level or n in layout.scans)
-        if foreign:
+        elsewhere = n in layout.updates or (
+            n in layout.absorbed and layout.homes.get(n, group.axes) != group.axes
+        )
+        if n not in own and (elsewhere or layout.levels.get(n, group.level) < group.level):
             found.add(n)
         else:
             stack.extend(layout.arguments(n))
@@ -107,7 +107,7 @@ def emit(layout: Layout, groups: list[Group]) -> Iterable[Stage]:
     names = iter(f"pre{i}" for i in range(len(layout.recurrence.maps) + 1))
     for lvl in range(max(layout.levels.values(), default=0) + 1):
         for n in layout.order:
-            barrier = nodes[n].op in BARRIERS and layout.timed[n]
+            barrier = nodes[n].op in BARRIERS and layout.timed[n] and n not in layout.absorbed
             if not barrier or layout.levels[n] != lvl or n in packed:
                 continue
             if nodes[n].op != "map":
@@ -119,10 +119,10 @@ def emit(layout: Layout, groups: list[Group]) -> Iterable[Stage]:
         for group in groups:
             if group.level == lvl:
                 name = f"k{groups.index(group)}"
-                fused = fuse(layout, name, group.axes, group.states, group.outputs, packed)
+                fused = fuse(layout, name, group.axes, group.strata, group.outputs, packed)
                 yield KernelStage(
                     fused.kernel, derive_adjoint(fused.kernel), fused.operands, fused.constants,
-                    fused.masks, tuple(group.outputs), tuple(group.states),
+                    fused.masks, tuple(group.outputs),
                 )  # fmt: skip
 
 

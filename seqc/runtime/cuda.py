@@ -30,6 +30,8 @@ THREADS = 128  # of a block that marches: the kernel's own kThreads
 LANES = 32  # channels of a block that scans
 WARPS = 8  # stretches of time of a block that scans
 LOOK = 32  # chunks from one whose last state is published to the next
+#: Bytes of a stretch's function that still fit a block's shared memory, a thread each.
+SHARED_PARTS = 96
 #: 4-byte registers that a tile of steps may take, as it was read.
 TILE_REGISTERS = 32
 #: Marching fills a device with this share of the threads it holds: each has a tile under way.
@@ -44,14 +46,15 @@ _thread = threading.local()
 class Schedule:
     """How a launch is laid out: which function, blocks, threads of one, and what chunks need.
 
-    ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps and ``flags`` of the
-    board on which chunks tell one another what they found (``lookback.cuh``).
+    ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
+    ``flags`` of the board on which chunks tell one another what they found (``lookback.cuh``).
     """
 
     kind: str
     blocks: int
     threads: int
     entries: int
+    begins: int
     flags: int
     head: bytes
     strides: bytes
@@ -61,7 +64,7 @@ def tiles(spec: KernelSpec, dtype: torch.dtype) -> dict[str, int]:
     """Steps that a thread holds at once, by schedule and direction."""
     words = 2 if dtype == torch.float64 else 1
     forward = max(1, len(spec.streams) + len(spec.masks))
-    backward = forward + spec.outputs + len(spec.saved)
+    backward = forward + len(spec.outputs) + len(spec.saved)
     found = {}
     for direction, streams in (("forward", forward), ("backward", backward)):
         fitting = [n for n in (16, 8, 4) if n * streams * words <= TILE_REGISTERS]
@@ -76,7 +79,24 @@ def defines(spec: KernelSpec, dtype: torch.dtype) -> tuple[str, ...]:
     storage, state = STORAGE[dtype]
     sizes = (f"SEQC_{name.upper()}={n}" for name, n in tiles(spec, dtype).items())
     types = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
-    return (*types, *sizes, f"SEQC_WARPS={WARPS}", f"SEQC_LOOK={LOOK}")
+    cut = int(cuts(spec, dtype))
+    return (*types, *sizes, f"SEQC_WARPS={WARPS}", f"SEQC_LOOK={LOOK}", f"SEQC_CUT={cut}")
+
+
+def words(spec: KernelSpec, direction: str) -> list[tuple[int, int]]:
+    """For each scan, numbers of a stretch's function and of its carries; backward a matrix."""
+    if direction == "forward":
+        return list(spec.scans)
+    return [(n * (n + 1), n) for _, n in spec.scans]
+
+
+def cuts(spec: KernelSpec, dtype: torch.dtype) -> bool:
+    """Whether time may be cut into chunks: every scan has an algebra, whose functions fit."""
+    size = 8 if dtype == torch.float64 else 4
+    largest = max(
+        (parts for d in ("forward", "backward") for parts, _ in words(spec, d)), default=0
+    )
+    return spec.parallel and largest * size <= SHARED_PARTS
 
 
 class CudaKernel(Launcher):
@@ -112,13 +132,15 @@ class CudaKernel(Launcher):
         head = struct.pack(f"<{len(layout.extents)}q", *layout.extents)
         strides = struct.pack(f"<{len(layout.strides)}q", *layout.strides)
         enough = self.resident_threads(layout.device) // MARCHING_SHARE
-        if cells >= enough or steps <= 2 * tile:
+        if cells >= enough or steps <= 2 * tile or not cuts(spec, layout.dtype):
             blocks = math.ceil(cells / THREADS)
-            return 1, Schedule("march", blocks, THREADS, 0, 0, head, strides)
+            return 1, Schedule("march", blocks, THREADS, 0, 0, 0, head, strides)
         chunks, groups = math.ceil(steps / (tile * WARPS)), math.ceil(cells / LANES)
-        entries, flags = spec.carries * chunks * cells, 1 + spec.carries * chunks * groups
+        numbers = sum(parts + carries for parts, carries in words(spec, direction))
+        entries, flags = numbers * chunks * cells, 1 + len(spec.scans) * chunks * groups
+        begins = len(spec.scans) * chunks * cells
         blocks, threads = chunks * groups, WARPS * LANES
-        return chunks, Schedule("scan", blocks, threads, entries, flags, head, strides)
+        return chunks, Schedule("scan", blocks, threads, entries, begins, flags, head, strides)
 
     def _launch(
         self, direction: str, spec: KernelSpec, plan: Plan, pointers: Sequence[int],
@@ -132,8 +154,8 @@ class CudaKernel(Launcher):
         places = [0, 0, 0]
         if how.kind == "scan":
             board = (
-                self.scratch(3 * how.entries, layout.wide, layout.device),
-                self.scratch(how.entries, torch.uint8, layout.device),
+                self.scratch(how.entries, layout.wide, layout.device),
+                self.scratch(how.begins, torch.uint8, layout.device),
                 # Zeroed on the stream at each launch, so that a captured graph can be replayed.
                 torch.zeros(how.flags, dtype=torch.int32, device=layout.device),
             )

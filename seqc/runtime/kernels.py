@@ -68,7 +68,7 @@ class FusedKernel:
     def tensors(self) -> int:
         """How many tensors the forward operator takes (besides resets and fresh states)."""
         s = self.spec
-        return len(s.operands) + len(s.constants) + len(s.masks) + s.carries
+        return len(s.operands) + len(s.constants) + len(s.masks) + len(s.carries)
 
     def arguments(
         self,
@@ -92,7 +92,7 @@ class FusedKernel:
         tensors += [s.to(wide) for s in starts]
         anew = [None if f is None else f.to(wide) for f in fresh]
         if resets is None:
-            anew = [None] * self.spec.carries
+            anew = [None] * len(self.spec.carries)
         differentiable = [*tensors, *(f for f in anew if f is not None)]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
         half = dtype if dtype in (torch.bfloat16, torch.float16) else wide
@@ -101,7 +101,7 @@ class FusedKernel:
     def __call__(self, *args: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Outputs (B, T, *axes) and final carries (B, *axes)."""
         full = self.arguments(*args)
-        n, m = self.spec.outputs, self.spec.carries
+        n, m = len(self.spec.outputs), len(self.spec.carries)
         if torch.compiler.is_compiling():
             if torch.autograd.forward_ad._current_level >= 0:
                 raise RuntimeError(
@@ -134,14 +134,14 @@ def _register(kernel: FusedKernel) -> None:
     """Define the kernel's two operators: schema, shapes, implementations, derivative."""
     spec, name = kernel.spec, kernel.op_name
     tensors = [f"Tensor a{i}" for i in range(kernel.tensors)]
-    anew = [f"Tensor? f{i}" for i in range(spec.carries)]
+    anew = [f"Tensor? f{i}" for i in range(len(spec.carries))]
     tail = ["Tensor? resets", "float[] scalars", "SymInt[] extents"]
-    returns = spec.outputs + spec.carries + len(spec.extra)
+    returns = len(spec.outputs) + len(spec.carries) + len(spec.extra)
     forward = ", ".join([*tensors, *anew, *tail, "ScalarType dtype", "bool save"])
-    grads = [f"Tensor? g{i}" for i in range(spec.outputs + spec.carries)]
+    grads = [f"Tensor? g{i}" for i in range(len(spec.outputs) + len(spec.carries))]
     kept = [f"Tensor s{i}" for i in range(len(spec.saved))]
     backward = ", ".join([*grads, *tensors, *anew, *kept, *tail, "ScalarType dtype"])
-    n_back = kernel.tensors - len(spec.masks) + spec.carries
+    n_back = kernel.tensors - len(spec.masks) + len(spec.carries)
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
     _LIBRARY.define(f"{name}_forward({forward}) -> ({_tensors(returns)})", tags=tags)
     _LIBRARY.define(f"{name}_backward({backward}) -> ({_tensors(n_back)})", tags=tags)
@@ -204,7 +204,7 @@ def _keep_for_backward(
     """Save the forward operator's tensors, and the states that the backward march reads back."""
     ctx.set_materialize_grads(False)
     spec = kernel.spec
-    n, m = spec.outputs, spec.carries
+    n, m = len(spec.outputs), len(spec.carries)
     extra = iter(outputs[n + m :])
     kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
     count = kernel.tensors + m
@@ -218,9 +218,9 @@ def _derive(
     ctx: Any, kernel: FusedKernel, needs: Sequence[bool], grads: Sequence[Tensor | None]
 ) -> tuple[Any, ...]:
     """Gradients of the forward operator's arguments."""
-    count = kernel.tensors + kernel.spec.carries
+    count = kernel.tensors + len(kernel.spec.carries)
     saved = ctx.saved_tensors
-    given = grads[: kernel.spec.outputs + kernel.spec.carries]
+    given = grads[: len(kernel.spec.outputs) + len(kernel.spec.carries)]
     if torch.is_grad_enabled():
         found = _mirror_gradients(kernel, saved[: count + 1], ctx.rest, given)
     else:
@@ -237,7 +237,7 @@ def _march_back(
 ) -> list[Tensor | None]:
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
-    count = kernel.tensors + spec.carries
+    count = kernel.tensors + len(spec.carries)
     arguments = (*grads, *saved[:count], *saved[count + 1 :], saved[count], *rest)
     if plain([t for t in (*grads, *saved) if t is not None]):
         out = _backward(kernel, arguments, real=True)
@@ -288,19 +288,33 @@ def _unpack(tensors: list[Tensor]) -> Any:
 def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
     """Outputs, final carries and saved states: allocated, and computed when ``real``."""
     spec = kernel.spec
-    count, m = kernel.tensors, spec.carries
+    count, m = kernel.tensors, len(spec.carries)
     tensors, fresh = args[:count], args[count : count + m]
     resets, scalars, extents, dtype, save = args[count + m :]
     like = tensors[0]
-    batch, steps, *rest = extents[: 2 + len(spec.axes)]
+    batch, steps = extents[:2]
     wide = state_dtype(dtype)
+    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
+
+    def shape(axes: Sequence[str]) -> list[int]:
+        return [by_axis[a] for a in axes]
 
     def make(*shape: int) -> Tensor:
         return empty(shape, dtype, like.device) if real else like.new_empty(shape, dtype=dtype)
 
-    outputs = [make(batch, steps, *rest) for _ in range(spec.outputs)]
-    finals = [like.new_empty((batch, *rest), dtype=wide) for _ in range(m)]
-    extra = [make(batch, steps, *rest) if save else make(0) for _ in spec.extra]
+    outputs = [make(batch, steps, *shape(axes)) for axes in spec.outputs]
+    finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
+    if not save:
+        extra = [like.new_empty((0,), dtype=wide if spec.inner else dtype) for _ in spec.extra]
+    elif spec.inner:
+        # What the backward march starts each of its chunks from.
+        chunk = spec.chunk(by_axis[spec.inner], wide.itemsize)
+        chunks = (steps + chunk - 1) // chunk
+        extra = [
+            like.new_empty((chunks, batch, *shape(spec.carries[i])), dtype=wide) for i in spec.extra
+        ]
+    else:
+        extra = [make(batch, steps, *shape(spec.carries[i])) for i in spec.extra]
     if real:
         kernel.targets[like.device.type].forward(
             spec, _split(spec, tensors), fresh, resets, scalars, extents, dtype,
@@ -312,7 +326,7 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
 def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
     """Gradients of operands, constants, starts and fresh states."""
     spec = kernel.spec
-    n, m, count = spec.outputs, spec.carries, kernel.tensors
+    n, m, count = len(spec.outputs), len(spec.carries), kernel.tensors
     grads, args = args[: n + m], args[n + m :]
     tensors, args = args[:count], args[count:]
     fresh, args = args[:m], args[m:]
@@ -320,13 +334,15 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     resets, scalars, extents, dtype = args
     wide = state_dtype(dtype)
     operands, constants, _, _ = _split(spec, tensors)
-    batch, _, *rest = extents[: 2 + len(spec.axes)]
+    batch = extents[0]
+    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
     like = tensors[0]
-    full = like.new_empty
-    d_starts = [full((batch, *rest), dtype=wide) for _ in range(m)]
+    shapes = [(batch, *(by_axis[a] for a in axes)) for axes in spec.carries]
+    d_starts = [like.new_empty(shape, dtype=wide) for shape in shapes]
     # Zeros: of no steps at all the march writes nothing.
-    shape = (batch, *rest) if resets is not None else (0,)
-    d_fresh = [like.new_zeros(shape, dtype=wide) for _ in range(m)]
+    d_fresh = [
+        like.new_zeros(shape if resets is not None else (0,), dtype=wide) for shape in shapes
+    ]
     if not real:
         d_operands = [torch.empty_like(o, memory_format=torch.contiguous_format) for o in operands]
         d_constants = [

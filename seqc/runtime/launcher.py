@@ -102,6 +102,7 @@ class Launcher:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
             layout = Layout(spec, extents, dtype, ready)
+            layout.outputs()
             chunks, detail = self._schedule(spec, "forward", layout)
             settled = _same(given, ready.tensors())
             plan = self._keep(key, Plan(layout, layout.tables(), settled, chunks, detail))
@@ -139,8 +140,8 @@ class Launcher:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
             layout = Layout(spec, extents, dtype, ready)
-            for g in grads[: spec.outputs]:
-                layout.cotangent(g)
+            for g, axes in zip(grads[: len(spec.outputs)], spec.outputs, strict=True):
+                layout.cotangent(g, axes)
             gradients = layout.stream_gradients(ready.operands)
             chunks, detail = self._schedule(spec, "backward", layout)
             settled = _same(given, (*ready.tensors(), *grads, *kept))
@@ -153,7 +154,7 @@ class Launcher:
         assert plan.gradients is not None
         d_operands, wide, places = layout.make_gradients(plan.gradients, ready.operands)
         d_constants = layout.constant_gradients(plan.chunks)
-        d_fresh = results[spec.carries :]
+        d_fresh = results[len(spec.carries) :]
         # What each chunk adds is gathered apart and summed in order: the same from run to run.
         parts = d_fresh
         if plan.chunks > 1:
@@ -161,12 +162,12 @@ class Launcher:
         if layout.cells:
             pointers = [
                 *addresses_of(spec, ready, plan.tables),
-                *(address(zeros if g is None else g) for g in grads[: spec.outputs]),
-                *map(address, grads[spec.outputs :]),
+                *(address(zeros if g is None else g) for g in grads[: len(spec.outputs)]),
+                *map(address, grads[len(spec.outputs) :]),
                 *map(address, kept),
                 *places,
                 *(address(g) for g in d_constants if g is not None),
-                *map(address, results[: spec.carries]),
+                *map(address, results[: len(spec.carries)]),
                 *map(address, parts),
             ]
             self._launch("backward", spec, plan, pointers, scalars)

@@ -8,6 +8,7 @@ Everything here is differentiable to any order.  Shapes: a value is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -94,29 +95,20 @@ def centred_windows(value: Tensor, width: int, resets: Tensor | None) -> Tensor:
     return torch.stack(taps, 2)
 
 
-def affine_scan(
-    a: Tensor, b: Tensor, start: Tensor, resets: Tensor | None, fresh: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """h[t] = a[t] * h[t-1] + b[t] as a loop: (h, h[t-1]), each (B, T, *axes).
+def started(value: Tensor, fresh: Tensor | None, resets: Tensor | None, t: int) -> Tensor:
+    """A carry before step t: ``fresh`` where a sequence starts anew there."""
+    if resets is None or fresh is None:
+        return value
+    return torch.where(spread(resets[:, t], value), fresh.to(value.dtype), value)
 
-    The loop that kernels are held against, and what runs when a derivative of
-    second order or in forward mode is asked for.
-    """
-    shape = (start.shape[0], a.shape[1] if a.dim() > 1 else b.shape[1], *start.shape[1:])
-    a, b = a.expand(shape), b.expand(shape)
-    before: list[Tensor] = []
-    after: list[Tensor] = []
-    h = start.to(b.dtype)
-    for t in range(shape[1]):
-        if resets is not None and fresh is not None:
-            h = torch.where(spread(resets[:, t], h), fresh.to(h.dtype), h)
-        before.append(h)
-        h = a[:, t] * h + b[:, t]
-        after.append(h)
-    if not after:
-        empty = b.new_zeros(shape)
-        return empty, empty
-    return torch.stack(after, 1), torch.stack(before, 1)
+
+def stacked(
+    steps: list[Tensor], shape: tuple[int, ...], dtype: torch.dtype, like: Tensor
+) -> Tensor:
+    """Steps (B, *axes) as a sequence (B, T, *axes); ``shape`` is a step's, should there be none."""
+    if steps:
+        return torch.stack(steps, 1)
+    return torch.zeros((shape[0], 0, *shape[1:]), dtype=dtype, device=like.device)
 
 
 def push(past: Tensor, value: Tensor, keep: int) -> Tensor:
@@ -149,8 +141,8 @@ def last_step(value: Tensor, start: Tensor) -> Tensor:
     return value[:, -1].to(start.dtype) if value.shape[1] else start.clone()
 
 
-def full(value: Tensor | float, extents: list[int], dtype: torch.dtype) -> Tensor:
-    """A value (or number) over all of a kernel's batch, steps and axes, in ``dtype``."""
+def full(value: Tensor | float, extents: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A value (or number) over a batch and axes, in ``dtype``."""
     if not isinstance(value, Tensor):
         return torch.full(tuple(extents), value, dtype=dtype)
     return value.to(dtype).expand(tuple(extents))

@@ -17,9 +17,11 @@ class KernelSpec:
     streams    (operand, part) of each stream
     constants  axes of each value constant in time
     masks      axes of each dropout mask
-    carries    how many states it carries
-    outputs    the axes of each value stored for every step
+    carries    axes of each state that it carries
+    scans      for each stratum: how many parts its algebra has (0: none, it marches), and carries
+    outputs    axes of each value stored for every step
     saved      for each carry that the backward march reads back: (carry, output holding it or -1)
+    inner      the axis that it sums over, of which a cell has all; None where nothing is summed
     moving     for each stream, whether it has a gradient;  steady: for each constant
     """
 
@@ -30,11 +32,44 @@ class KernelSpec:
     streams: tuple[tuple[int, int], ...]
     constants: tuple[tuple[str, ...], ...]
     masks: tuple[tuple[str, ...], ...]
-    carries: int
-    outputs: int
+    carries: tuple[tuple[str, ...], ...]
+    scans: tuple[tuple[int, int], ...]
+    outputs: tuple[tuple[str, ...], ...]
     saved: tuple[tuple[int, int], ...]
     moving: tuple[bool, ...]
     steady: tuple[bool, ...]
+    inner: str | None = None
+
+    @property
+    def lane(self) -> str | None:
+        """The axis along which neighbouring cells lie: the last that is not summed over."""
+        rest = [a for a in self.axes if a != self.inner]
+        return rest[-1] if rest else None
+
+    @property
+    def outer(self) -> tuple[str, ...]:
+        """The axes before the lane."""
+        return tuple(a for a in self.axes if a not in (self.inner, self.lane))
+
+    @property
+    def walk(self) -> tuple[str, ...]:
+        """The axes whose strides the kernel is told: of a flat one all but the last, which is 1."""
+        if self.inner is None:
+            return self.axes[:-1]
+        return (*self.outer, self.lane or "", self.inner)
+
+    def chunk(self, inner: int, size: int) -> int:
+        """Steps from one whose carries are stored for the backward march to the next.
+
+        The march back computes those between again and holds them in a core's own cache.
+        """
+        across = max(1, inner * 64 * size * len(self.carries))
+        return max(8, min(64, (1 << 19) // across))
+
+    @property
+    def parallel(self) -> bool:
+        """Whether time can be cut into chunks: every scan has an algebra."""
+        return all(parts for parts, _ in self.scans)
 
     @property
     def extra(self) -> tuple[int, ...]:

@@ -27,6 +27,11 @@ STORAGE = {
 }
 
 
+#: Stands for an axis of blocks of LANES lanes, each summed by itself.
+BLOCKS = "#"
+LANES = 64
+
+
 @dataclass(frozen=True)
 class Ready:
     """What forward and backward both read, ready for the compiled side."""
@@ -117,8 +122,8 @@ def cotangents(
 ) -> list[Tensor | None]:
     """Cotangents of outputs and final carries, as the kernel's source reads them."""
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    moving = [None if g is None else _unit(g.to(dtype)) for g in grads[: spec.outputs]]
-    final = [None if g is None else g.to(wide).contiguous() for g in grads[spec.outputs :]]
+    moving = [None if g is None else _unit(g.to(dtype)) for g in grads[: len(spec.outputs)]]
+    final = [None if g is None else g.to(wide).contiguous() for g in grads[len(spec.outputs) :]]
     return [*moving, *final]
 
 
@@ -148,11 +153,15 @@ def addresses_of(spec: KernelSpec, ready: Ready, tables: Tables) -> list[int]:
 
 @dataclass(frozen=True)
 class Later:
-    """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack."""
+    """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack.
+
+    It is found ``over`` more axes than its own.
+    """
 
     operand: int
     offset: int | None
     axes: tuple[str, ...]
+    over: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,12 @@ class Layout:
         every = [int(e) for e in extents]
         self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
         self.extents = every[: 2 + len(spec.axes)]
-        self.outer = spec.axes[:-1]
+        lanes = self.by_axis[spec.lane] if spec.lane else 1
+        self.by_axis[BLOCKS] = -(-lanes // LANES)
+        size = 8 if dtype == torch.float64 else 4
+        #: of a kernel that sums over an axis: steps between those whose carries are stored
+        self.chunk = spec.chunk(self.by_axis[spec.inner], size) if spec.inner else 0
+        self.outer = spec.walk
         self.dtype = dtype
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32
         self.strides: list[int] = []
@@ -189,7 +203,6 @@ class Layout:
     def _check(self, ready: Ready) -> None:
         """Refuse shapes that the extents do not cover: C would read past their ends."""
         lead = self.extents[:2]
-        state = [self.extents[0], *self.extents[2:]]
         wanted: list[tuple[Tensor, list[int]]] = []
         for (packed, parts), o in zip(self.spec.operands, ready.operands, strict=True):
             width = sum(math.prod(self.shape(p)) for p in parts)
@@ -197,7 +210,9 @@ class Layout:
         wanted += [
             (m, [*lead, *self.shape(a)]) for m, a in zip(ready.masks, self.spec.masks, strict=True)
         ]
-        wanted += [(s, state) for s in (*ready.starts, *ready.fresh) if s is not None]
+        shapes = [[lead[0], *self.shape(a)] for a in self.spec.carries] * 2
+        carried = zip((*ready.starts, *ready.fresh), shapes, strict=True)
+        wanted += [(s, shape) for s, shape in carried if s is not None]
         if ready.resets is not None:
             wanted.append((ready.resets, lead))
         for tensor, shape in wanted:
@@ -212,8 +227,9 @@ class Layout:
 
     def tables(self) -> Tables:
         """The arrays for C."""
+        extents = [*self.extents, self.chunk] if self.spec.inner else self.extents
         return Tables(
-            (ctypes.c_int64 * len(self.extents))(*self.extents),
+            (ctypes.c_int64 * len(extents))(*extents),
             (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides),
             self.offsets,
         )
@@ -227,12 +243,15 @@ class Layout:
         own = {a: tensor.stride(first + i) for i, a in enumerate(axes)}
         return [own.get(a, 0) for a in self.outer]
 
-    def plain(self, axes: Sequence[str]) -> list[int]:
-        """The strides of the outer axes in something laid out plainly over ``axes``."""
+    def plain(self, axes: Sequence[str], lane: str | None = None) -> list[int]:
+        """The strides of the outer axes in something laid out plainly over ``axes``.
+
+        Blocks of lanes, where it has those, stand for the ``lane``.
+        """
         own: dict[str, int] = {}
         step = 1
         for a in reversed(axes):
-            own[a] = step
+            own[lane or "" if a == BLOCKS else a] = step
             step *= self.by_axis[a]
         return [own.get(a, 0) for a in self.outer]
 
@@ -256,13 +275,22 @@ class Layout:
             self.strides += [mask.stride(0), mask.stride(1), *self.along(mask, axes, 2)]
         r = ready.resets
         self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
+        if spec.inner:
+            for axes in spec.carries:
+                self.strides += [math.prod(self.shape(axes)), *self.plain(axes)]
 
-    def cotangent(self, grad: Tensor | None) -> None:
-        """Strides of the cotangent of an output, over all the kernel's axes; None is zeros."""
+    def outputs(self) -> None:
+        """Strides of the outputs of a kernel that sums over an axis: (B, T, *axes), plain."""
+        for axes in self.spec.outputs if self.spec.inner else ():
+            row = math.prod(self.shape(axes))
+            self.strides += [self.extents[1] * row, row, *self.plain(axes)]
+
+    def cotangent(self, grad: Tensor | None, axes: Sequence[str]) -> None:
+        """Strides of the cotangent of an output, over its axes; None is zeros."""
         if grad is None:
             self.strides += [0] * (2 + len(self.outer))
         else:
-            self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, self.spec.axes, 2)]
+            self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, axes, 2)]
 
     def stream_gradients(self, operands: Sequence[Tensor]) -> Gradients:
         """Where the gradient of each stream goes: in place into one packed gradient an operand.
@@ -284,32 +312,60 @@ class Layout:
             offset, axes = self.part(operand, part)
             packed = spec.operands[operand][0]
             shape = operands[operand].shape
-            if axes == spec.axes:
+            if self.own(axes):
                 start = offset * self.dtype.itemsize if packed else 0
                 row = math.prod(shape[2:])
                 self.strides += [shape[1] * row, row, *self.plain(axes)]
                 places.append((operand, start))
                 continue
-            row = math.prod(self.extents[2:])
-            self.strides += [self.extents[1] * row, row, *self.plain(spec.axes)]
+            over = self.partial(axes)
+            row = math.prod(self.shape(over))
+            self.strides += [self.extents[1] * row, row, *self.plain(over, spec.lane)]
             places.append((-1, len(later)))
-            later.append(Later(operand, offset if packed else None, axes))
+            later.append(Later(operand, offset if packed else None, axes, over))
         return Gradients(whole, places, later)
+
+    def own(self, axes: tuple[str, ...]) -> bool:
+        """Whether a stream's gradient is one cell's, so that it goes straight into its place."""
+        if self.spec.inner is None:
+            return axes == self.spec.axes
+        return set(self.spec.axes) - {self.spec.inner} <= set(axes)
+
+    def partial(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """The axes of a stream's gradient before it is summed over those that it has not.
+
+        A kernel that sums over an axis does so itself, and over the lanes of a block.
+        """
+        spec = self.spec
+        if spec.inner is None:
+            return spec.axes
+        lane = spec.lane if spec.lane in axes else BLOCKS
+        return (*spec.outer, lane or BLOCKS, *([spec.inner] if spec.inner in axes else ()))
 
     def constant_gradients(self, *chunks: int) -> list[Tensor | None]:
         """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
-        shape = [*chunks, self.extents[0], *self.extents[2:]]
         return [
-            torch.zeros(shape, dtype=torch.float64, device=self.device) if moves else None
-            for moves in self.spec.steady
-        ]
+            torch.zeros(
+                [*chunks, self.extents[0], *self.shape(self.summed(axes))],
+                dtype=torch.float64, device=self.device,
+            ) if moves else None
+            for moves, axes in zip(self.spec.steady, self.spec.constants, strict=True)
+        ]  # fmt: skip
+
+    def summed(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """The axes over which a constant's gradient is found, before it is narrowed to its own."""
+        spec = self.spec
+        if spec.inner is None:
+            return spec.axes
+        inner = [spec.inner] if spec.inner in axes else []
+        return (*spec.outer, *inner, *([spec.lane] if spec.lane else []))
 
     def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients of constants from their sums over time, (B, *axes) each."""
         return [
             c.new_zeros(c.shape)
             if g is None
-            else self.narrow(g.sum(0), axes, leading=0).to(self.wide).reshape(c.shape)
+            else self.narrow(g.sum(0), self.summed(axes), axes, 0).to(self.wide).reshape(c.shape)
             for c, g, axes in zip(constants, found, self.spec.constants, strict=True)
         ]
 
@@ -321,7 +377,8 @@ class Layout:
         for o, whole in zip(operands, plan.whole, strict=True):
             made = empty(o.shape, self.dtype, o.device)
             full.append(made if whole else made.zero_())
-        wide = [empty(self.extents, self.wide, self.device) for _ in plan.later]
+        lead = self.extents[:2]
+        wide = [empty([*lead, *self.shape(x.over)], self.wide, self.device) for x in plan.later]
         places = [
             wide[offset].data_ptr() if operand < 0 else full[operand].data_ptr() + offset
             for operand, offset in plan.places
@@ -337,9 +394,14 @@ class Layout:
                 place = place[:, :, stream.offset : stream.offset + width]
                 axes = stream.axes
                 place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
-            place.copy_(self.narrow(found, stream.axes, leading=2))
+            place.copy_(self.narrow(found, stream.over, stream.axes, 2))
 
-    def narrow(self, tensor: Tensor, axes: Sequence[str], leading: int) -> Tensor:
-        """Sum over the kernel's axes that a value does not have."""
-        gone = [leading + i for i, a in enumerate(self.spec.axes) if a not in axes]
-        return tensor.sum(gone) if gone else tensor
+    def narrow(
+        self, tensor: Tensor, have: Sequence[str], axes: Sequence[str], leading: int
+    ) -> Tensor:
+        """Sum over the axes of a tensor that a value does not have, and put them in its order."""
+        gone = [leading + i for i, a in enumerate(have) if a not in axes]
+        found = tensor.sum(gone) if gone else tensor
+        left = [a for a in have if a in axes]
+        order = [leading + left.index(a) for a in axes if a in left]
+        return found.permute([*range(leading), *order])

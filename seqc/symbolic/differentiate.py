@@ -44,18 +44,23 @@ class _Flow:
 
 
 def pull_back(
-    builder: StableBuilder, seeds: Mapping[int, int], wanted: Sequence[int]
+    builder: StableBuilder,
+    seeds: Mapping[int, int],
+    wanted: Sequence[int],
+    summed: str | None = None,
 ) -> dict[int, int | None]:
     """Cotangents of the wanted nodes, given those of some results (reverse mode).
 
     ``seeds`` maps a node to the node of its cotangent.  A wanted node's result is
     the node of its cotangent, before the sum over the axes that it has not itself;
-    None means identically zero.  A node may be both seeded and wanted.
+    None means identically zero.  A node may be both seeded and wanted.  ``summed`` is an axis
+    that the graph sums over itself (``reduce`` nodes): cotangents of nodes without it are
+    summed over it here, as early as can be.
 
     Raises ValueError where a wanted node is below an operation that is not
     pointwise (a learned map, a reduction).
     """
-    affected = _depending(builder, wanted, max(seeds, default=-1))
+    affected = _depending(builder, wanted, max(seeds, default=-1), summed)
     flows: dict[int, list[_Flow]] = {}
     for node, cotangent in seeds.items():
         _push(builder, flows, node, cotangent, (), frozenset(builder.nodes[node].axes))
@@ -63,7 +68,8 @@ def pull_back(
     for n in range(max(seeds, default=-1), -1, -1):
         if n not in affected or n not in flows:
             continue
-        flow = _joined(builder, n, flows.pop(n))
+        arrived = [_summed(builder, n, f, summed) for f in flows.pop(n)]
+        flow = _joined(builder, n, arrived)
         if n in out:
             out[n] = _settled(builder, n, flow)
         _spread(builder, n, flow, affected, flows)
@@ -116,14 +122,17 @@ def _chosen_tangent(b: StableBuilder, n: int, x: int, y: int) -> int:
 # --- what flows where
 
 
-def _depending(b: StableBuilder, leaves: Iterable[int], last: int) -> set[int]:
+def _depending(
+    b: StableBuilder, leaves: Iterable[int], last: int, summed: str | None = None
+) -> set[int]:
     """The nodes up to ``last`` through which a derivative by the leaves passes."""
     found = set(leaves)
     for n in range(last + 1):
         node = b.nodes[n]
         args = node.args[1:] if node.op == "where" else node.args
         if node.op not in FLAT and any(a in found for a in args):
-            if node.op not in POINTWISE and n not in found:
+            sums = summed is not None and node.op == "reduce" and node.attrs == ("sum", summed)
+            if node.op not in POINTWISE and not sums and n not in found:
                 raise ValueError(f"%{n} = {node}: only pointwise operations are differentiated")
             found.add(n)
     return found
@@ -154,6 +163,11 @@ def _spread(
 ) -> None:
     """Hand a node's cotangent on to its arguments."""
     node = b.nodes[n]
+    if node.op == "reduce" and node.args[0] in affected:
+        # Each term of a sum has the sum's cotangent.
+        axes = flow.axes | set(b.nodes[node.args[0]].axes)
+        _push(b, flows, node.args[0], flow.value, flow.guards, axes)
+        return
     if node.op not in POINTWISE or node.op in FLAT:
         return
     axes = flow.axes | set(node.axes)
@@ -276,6 +290,21 @@ def _placed(b: StableBuilder, flow: _Flow, missing: frozenset[str]) -> int:
             first = b.op("eq", b.add("index", axes=(axis,), attrs=(axis,)), b.const(0.0))
             value = b.op("where", first, value, b.const(0.0))
     return value
+
+
+def _summed(b: StableBuilder, n: int, flow: _Flow, axis: str | None) -> _Flow:
+    """The flow into a node without the axis, summed over it."""
+    if axis is None or axis not in flow.axes or axis in b.nodes[n].axes:
+        return flow
+    inside = tuple(g for g in flow.guards if axis in b.nodes[g[0]].axes)
+    outside = tuple(g for g in flow.guards if g not in inside)
+    value = _select(b, inside, flow.value, b.const(0.0))
+    if axis in b.nodes[value].axes:
+        rest = tuple(a for a in b.nodes[value].axes if a != axis)
+        value = b.add("reduce", value, axes=rest, attrs=("sum", axis))
+    else:
+        value = b.op("mul", value, b.add("size", axes=(), attrs=(axis,)))
+    return _Flow(value, outside, flow.axes - {axis})
 
 
 def _settled(b: StableBuilder, n: int, flow: _Flow) -> int | None:

@@ -446,4 +446,10 @@ SEQC_INLINE void store(float16* p, float x) {
   p->bits = static_cast<std::uint16_t>((magnitude < (143u << 23) ? finite : huge) | ((bits >> 16) & 0x8000u));
 }
 
+// Nothing times a product that overflowed is still nothing.
+template <class T>
+SEQC_INLINE T times(const T before, const T product) {
+  return before == T(0) ? T(0) : before * product;
+}
+
 }  // namespace seqc

@@ -1,7 +1,9 @@
 // What enters each stretch of time when time is cut up: one pass over the streams, looking back.
 //
 // A block is kWarps warps of kLanes channels. A warp has a stretch of steps; a block's warps have
-// stretches one after another, together a chunk. Each stretch is an affine map of what enters it.
+// stretches one after another, together a chunk. Each stretch is one function of what enters it,
+// a member of the scan's algebra: a law L says how many parts such a function has, how two compose
+// and how one applies to the scan's carries.
 // A chunk publishes its map, waits for the chunks before it back to an anchor (every kLook-th
 // chunk publishes the state that leaves it), and sends the anchor's state through their maps, one
 // after another. The order of operations depends on nothing but shapes, so that results do not
@@ -39,23 +41,70 @@ SEQC_DEVICE void release(unsigned* const flag, const unsigned value) {
 SEQC_DEVICE void wait_a_little() { __nanosleep(20); }
 #endif
 
-// after = product * before + local; where the stretch holds a reset, `begins`, nothing of what
-// was before is left, not even a NaN.
-template <class T>
+// A stretch of time as a function of what enters it, since the last reset in it (`begins`: there
+// is one, and nothing of what was before it is left, not even a NaN).
+template <class L>
 struct Map {
-  T product, local;
+  typename L::T parts[L::kParts];
   u8 begins;
 };
 
-template <class T>
-SEQC_DEVICE T apply(const Map<T> map, const T before) {
-  return compose(map.product, before, map.local, map.begins);
+// The carries of a scan.
+template <class L>
+struct Carried {
+  typename L::T of[L::kStates];
+};
+
+template <class L>
+SEQC_DEVICE Carried<L> apply(const Map<L>& map, const Carried<L>& before, const Carried<L>& fresh) {
+  Carried<L> from, after;
+#pragma unroll
+  for (int i = 0; i < L::kStates; ++i) from.of[i] = map.begins ? fresh.of[i] : before.of[i];
+  L::apply(map.parts, from.of, after.of);
+  return after;
 }
 
-template <class T>
-SEQC_DEVICE Map<T> then(const Map<T> first, const Map<T> second) {
+template <class L>
+SEQC_DEVICE Map<L> then(const Map<L>& first, const Map<L>& second) {
   if (second.begins) return second;
-  return {second.product * first.product, apply(second, first.local), first.begins};
+  Map<L> out;
+  L::compose(second.parts, first.parts, out.parts);
+  out.begins = first.begins;
+  return out;
+}
+
+// The law of adjoints: a matrix, by rows, and what is passed on from nothing.
+template <class S, int N>
+struct Linear {
+  using T = S;
+  static constexpr int kStates = N, kParts = N * N + N;
+  SEQC_DEVICE static void apply(const T* const map, const T* const before, T* const after) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      after[i] = map[N * N + i];
+#pragma unroll
+      for (int j = 0; j < N; ++j) after[i] += times(before[j], map[N * i + j]);
+    }
+  }
+  SEQC_DEVICE static void compose(const T* const later, const T* const first, T* const out) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+#pragma unroll
+      for (int j = 0; j < N; ++j) {
+        out[N * i + j] = T(0);
+#pragma unroll
+        for (int m = 0; m < N; ++m) out[N * i + j] += later[N * i + m] * first[N * m + j];
+      }
+    }
+    apply(later, first + N * N, out + N * N);
+  }
+};
+
+// Chunks from anchor to anchor: fewer where functions are large, for they are gathered in shared
+// memory.
+template <class L>
+constexpr int look() {
+  return L::kParts <= 2 ? kLook : 2 * kLook / L::kParts > 1 ? 2 * kLook / L::kParts : 1;
 }
 
 // Where a thread is: its channel `id` (none where not live), its stretch `warp` of chunk `chunk`.
@@ -84,14 +133,13 @@ SEQC_DEVICE Place take_place(const i64 cells, const i64 chunks, unsigned* const 
   return p;
 }
 
-// What a carry's chunks tell one another. `maps` holds products, then locals, of (chunks, cells);
-// `leaving` (chunks / kLook, cells) what leaves an anchor; `flags` (chunks, groups) how much of
-// a chunk is there: 1 its map, 2 what leaves it.
-template <class T>
+// What a scan's chunks tell one another. `parts` holds each part of (chunks, cells), one after
+// another; `leaving` each carry that leaves an anchor, likewise; `flags` (chunks, groups) how much
+// of a chunk is there: 1 its map, 2 what leaves it.
+template <class L>
 struct Board {
-  T* products;
-  T* locals;
-  T* leaving;
+  typename L::T* parts;
+  typename L::T* leaving;
   u8* begins;
   unsigned* flags;
 };
@@ -100,38 +148,48 @@ SEQC_DEVICE void await(const unsigned* const flag, const unsigned enough) {
   while (acquire(flag) < enough) wait_a_little();
 }
 
+template <class L>
+SEQC_DEVICE Map<L> map_at(const typename L::T* const parts, const u8* const begins, const i64 entry, const i64 apart) {
+  Map<L> map;
+#pragma unroll
+  for (int p = 0; p < L::kParts; ++p) map.parts[p] = parts[p * apart + entry];
+  map.begins = begins[entry];
+  return map;
+}
+
 // What enters this thread's stretch, from the map of each thread's stretch and the state that
 // enters the sequence. All threads of the block call it together.
-template <class T>
-SEQC_DEVICE T enter(const Map<T> own, const T start, const Place at, const Board<T> board) {
-  SEQC_SHARED(T, products, kWarps* kLanes);
-  SEQC_SHARED(T, locals, kWarps* kLanes);
-  SEQC_SHARED(u8, begins, kWarps* kLanes);
-  SEQC_SHARED(T, seen_products, kLook* kLanes);
-  SEQC_SHARED(T, seen_locals, kLook* kLanes);
-  SEQC_SHARED(u8, seen_begins, kLook* kLanes);
-  SEQC_SHARED(T, anchored, kLanes);
-  SEQC_SHARED(T, entering, kLanes);
-  __syncthreads();  // the call before, of another carry, has been read
+template <class L>
+SEQC_DEVICE Carried<L> enter(const Map<L> own, const Carried<L> start, const Carried<L> fresh, const Place at, const Board<L> board) {
+  using T = typename L::T;
+  constexpr int kSeen = look<L>();
+  constexpr int kBlock = kWarps * kLanes;
+  SEQC_SHARED(T, parts, L::kParts* kBlock);
+  SEQC_SHARED(u8, begins, kBlock);
+  SEQC_SHARED(T, seen_parts, L::kParts* kSeen* kLanes);
+  SEQC_SHARED(u8, seen_begins, kSeen* kLanes);
+  SEQC_SHARED(T, anchored, L::kStates* kLanes);
+  SEQC_SHARED(T, entering, L::kStates* kLanes);
+  __syncthreads();  // the call before, of another scan, has been read
   const int mine = at.warp * kLanes + at.lane;
-  products[mine] = own.product;
-  locals[mine] = own.local;
+#pragma unroll
+  for (int p = 0; p < L::kParts; ++p) parts[p * kBlock + mine] = own.parts[p];
   begins[mine] = own.begins;
   __syncthreads();
 
-  const i64 anchor = at.chunk / kLook * kLook;
+  const i64 apart = at.chunks * at.cells;
+  const i64 anchor = at.chunk / kSeen * kSeen;
   const int between = static_cast<int>(at.chunk - anchor);
-  Map<T> whole = own;
+  Map<L> whole = own;
   if (at.warp == 0) {
     for (int w = 1; w < kWarps; ++w) {
-      const int there = w * kLanes + at.lane;
-      whole = then(whole, Map<T>{products[there], locals[there], begins[there]});
+      whole = then(whole, map_at<L>(parts, begins, w * kLanes + at.lane, kBlock));
     }
     if (at.chunk + 1 < at.chunks) {
       if (at.live) {
         const i64 entry = at.chunk * at.cells + at.id;
-        board.products[entry] = whole.product;
-        board.locals[entry] = whole.local;
+#pragma unroll
+        for (int p = 0; p < L::kParts; ++p) board.parts[p * apart + entry] = whole.parts[p];
         board.begins[entry] = whole.begins;
       }
       __syncwarp();
@@ -142,39 +200,54 @@ SEQC_DEVICE T enter(const Map<T> own, const T start, const Place at, const Board
     await(board.flags + (anchor + j) * at.groups + at.group, 1);
     if (at.live) {
       const i64 entry = (anchor + j) * at.cells + at.id;
-      seen_products[j * kLanes + at.lane] = __ldcg(board.products + entry);
-      seen_locals[j * kLanes + at.lane] = __ldcg(board.locals + entry);
+#pragma unroll
+      for (int p = 0; p < L::kParts; ++p) {
+        seen_parts[(p * kSeen + j) * kLanes + at.lane] = __ldcg(board.parts + p * apart + entry);
+      }
       seen_begins[j * kLanes + at.lane] = __ldcg(board.begins + entry);
     }
   }
   if (at.warp == kWarps - 1) {
-    T state = start;
-    if (anchor > 0) {
-      await(board.flags + (anchor - 1) * at.groups + at.group, 2);
-      if (at.live) state = __ldcg(board.leaving + (anchor / kLook - 1) * at.cells + at.id);
+    if (anchor > 0) await(board.flags + (anchor - 1) * at.groups + at.group, 2);
+#pragma unroll
+    for (int i = 0; i < L::kStates; ++i) {
+      T state = start.of[i];
+      if (anchor > 0 && at.live) {
+        state = __ldcg(board.leaving + i * apart + (anchor / kSeen - 1) * at.cells + at.id);
+      }
+      anchored[i * kLanes + at.lane] = state;
     }
-    anchored[at.lane] = state;
   }
   __syncthreads();
   if (at.warp == 0) {
-    T state = anchored[at.lane];
+    Carried<L> state;
+#pragma unroll
+    for (int i = 0; i < L::kStates; ++i) state.of[i] = anchored[i * kLanes + at.lane];
     if (at.live)
       for (int j = 0; j < between; ++j) {
-        const int there = j * kLanes + at.lane;
-        state = apply(Map<T>{seen_products[there], seen_locals[there], seen_begins[there]}, state);
+        const auto map = map_at<L>(seen_parts, seen_begins, j * kLanes + at.lane, kSeen * kLanes);
+        state = apply(map, state, fresh);
       }
-    entering[at.lane] = state;
-    if (between == kLook - 1 && at.chunk + 1 < at.chunks) {
-      if (at.live) board.leaving[at.chunk / kLook * at.cells + at.id] = apply(whole, state);
+#pragma unroll
+    for (int i = 0; i < L::kStates; ++i) entering[i * kLanes + at.lane] = state.of[i];
+    if (between == kSeen - 1 && at.chunk + 1 < at.chunks) {
+      if (at.live) {
+        const Carried<L> leaving = apply(whole, state, fresh);
+#pragma unroll
+        for (int i = 0; i < L::kStates; ++i) {
+          board.leaving[i * apart + at.chunk / kSeen * at.cells + at.id] = leaving.of[i];
+        }
+      }
       __syncwarp();
       if (at.lane == 0) release(board.flags + at.chunk * at.groups + at.group, 2);
     }
   }
   __syncthreads();
-  T state = entering[at.lane];
+  Carried<L> state;
+#pragma unroll
+  for (int i = 0; i < L::kStates; ++i) state.of[i] = entering[i * kLanes + at.lane];
   for (int w = 0; w < at.warp; ++w) {
-    const int there = w * kLanes + at.lane;
-    state = apply(Map<T>{products[there], locals[there], begins[there]}, state);
+    state = apply(map_at<L>(parts, begins, w * kLanes + at.lane, kBlock), state, fresh);
   }
   return state;
 }

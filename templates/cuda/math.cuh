@@ -128,11 +128,10 @@ SEQC_DEVICE int least(const i64 left, const int most) {
   return left < most ? left < 0 ? 0 : static_cast<int>(left) : most;
 }
 
-// A chunk's map of what enters it. Where the chunk holds a reset, nothing of that is left, not
-// even a NaN; and nothing times a product that overflowed is still nothing.
+// Nothing times a product that overflowed is still nothing.
 template <class T>
-SEQC_DEVICE T compose(T product, T before, T local, u8 begins) {
-  return begins || before == T(0) ? local : product * before + local;
+SEQC_DEVICE T times(const T before, const T product) {
+  return before == T(0) ? T(0) : before * product;
 }
 
 }  // namespace seqc

@@ -78,7 +78,7 @@ template <class S, int N>
 struct Linear {
   using T = S;
   static constexpr int kStates = N, kParts = N * N + N;
-  SEQC_DEVICE static void apply(const T* const map, const T* const before, T* const after) {
+  SEQC_DEVICE void apply(const T* const map, const T* const before, T* const after) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       after[i] = map[N * N + i];
@@ -86,7 +86,7 @@ struct Linear {
       for (int j = 0; j < N; ++j) after[i] += times(before[j], map[N * i + j]);
     }
   }
-  SEQC_DEVICE static void compose(const T* const later, const T* const first, T* const out) {
+  SEQC_DEVICE void compose(const T* const later, const T* const first, T* const out) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
 #pragma unroll

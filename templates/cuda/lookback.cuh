@@ -148,8 +148,8 @@ SEQC_DEVICE void await(const unsigned* const flag, const unsigned enough) {
   while (acquire(flag) < enough) wait_a_little();
 }
 
-template <class L>
-SEQC_DEVICE Map<L> map_at(const typename L::T* const parts, const u8* const begins, const i64 entry, const i64 apart) {
+template <class L, class Parts, class Begins>
+SEQC_DEVICE Map<L> map_at(Parts& parts, Begins& begins, const int entry, const int apart) {
   Map<L> map;
 #pragma unroll
   for (int p = 0; p < L::kParts; ++p) map.parts[p] = parts[p * apart + entry];

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.zoo import references_gated as ref
-from tests.zoo.harness import Case, Checks, over
+from tests.zoo.harness import BACKENDS, Case, Checks, over
 
 SIZES = {"input": 4, "hidden": 5}
 CASES = (
@@ -43,6 +43,19 @@ def test_a_closed_gate_of_griffin_still_lets_a_little_in() -> None:
     log_a = -8 * torch.log(torch.tensor(2.0).double()) * torch.exp(torch.tensor(-60.0).double())
     want = (-2 * log_a).sqrt() * torch.sigmoid(layer.i.bias.detach()) * x
     torch.testing.assert_close(y, want, rtol=1e-12, atol=0)
+
+
+def test_a_gate_that_underflows_has_finite_gradients() -> None:
+    for backend in BACKENDS:
+        layer = CASES[0].build(backend)
+        with torch.no_grad():
+            layer.r.bias.fill_(-1000.0)
+        x = CASES[0].drive(2, 3)[0].requires_grad_()
+        y, _ = layer(x)
+        y.sum().backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+        assert all(p.grad.isfinite().all() for p in layer.parameters())
 
 
 def test_a_bound_of_one_keeps_the_state() -> None:

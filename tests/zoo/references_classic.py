@@ -99,7 +99,7 @@ def hmm(params: Params, inputs: Sequence[Tensor], state: State | None = None) ->
     """Rabiner 1989 in probabilities, with a product of matrices; for a few steps only."""
     (e,) = inputs
     B, tags = e.shape[0], e.shape[2]
-    A = torch.exp(params["trans"]).T  # the parameter has a row for each state that is gone to
+    A = torch.exp(params["trans"])
     A = A / A.sum(1, keepdim=True)
     if state is None:
         weights = torch.exp(params["start"])
@@ -116,7 +116,7 @@ def hmm(params: Params, inputs: Sequence[Tensor], state: State | None = None) ->
 
 def likelihood_by_paths(trans: Tensor, start: Tensor, e: Tensor) -> float:
     """P(observations), summed over every path through the states: tags^(T + 1) of them."""
-    A, pi = torch.softmax(trans.T, 1), torch.softmax(start, 0)
+    A, pi = torch.softmax(trans, 1), torch.softmax(start, 0)
     T, tags = e.shape
     total = 0.0
     for path in itertools.product(range(tags), repeat=T + 1):

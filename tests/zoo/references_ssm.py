@@ -80,7 +80,7 @@ def s5(params: Params, inputs: Sequence[Tensor], state: State | None = None) -> 
     (x,) = inputs
     A_bar, scale = _held(params, torch.exp(params["log_dt"]))
     B = torch.complex(params["u_re.weight"], params["u_im.weight"])
-    C = torch.complex(params["y.s_re.weight"], -params["y.s_im.weight"])
+    C = torch.complex(params["y.s_re.weight"], params["y.s_im.weight"])
     B_bar = scale.unsqueeze(-1) * B
     s = complex_start(state, x, len(A_bar))
     ys = []
@@ -97,7 +97,7 @@ def lru(params: Params, inputs: Sequence[Tensor], state: State | None = None) ->
     modulus = torch.exp(-torch.exp(params["nu"]))  # not lam.abs(): that leaves traces in dθ
     gamma = torch.sqrt(1 - modulus**2) * torch.exp(params["gamma_log"])
     B = torch.complex(params["u_re.weight"], params["u_im.weight"])
-    C = torch.complex(params["y.s_re.weight"], -params["y.s_im.weight"])
+    C = torch.complex(params["y.s_re.weight"], params["y.s_im.weight"])
     s = complex_start(state, x, len(lam))
     ys = []
     for x_t in steps(x):

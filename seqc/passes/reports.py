@@ -96,7 +96,8 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
 
     def leaf(n: int) -> str | None:
         node = body[n]
-        index = int(node.attrs[0]) if node.attrs and node.op != "const" else 0
+        first = node.attrs[0] if node.attrs else 0
+        index = first if isinstance(first, int) else 0
         match node.op:
             case "const":
                 return f"{float(node.attrs[0]):g}"

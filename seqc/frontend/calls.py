@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seqc.frontend import syntax as s
+from seqc.frontend.applications import apply_algebra
 from seqc.frontend.constants import whole
 from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
 from seqc.frontend.functions import (
@@ -24,7 +25,8 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """The node of a call."""
     function = expr.function
     if not isinstance(function, s.Name):
-        return _not_a_function(builder, expr, call)
+        result = yield _not_a_function(builder, expr, call)
+        return result
     name = function.text
     if name in LATER_FUNCTIONS:
         code, instead = LATER_FUNCTIONS[name]
@@ -265,20 +267,14 @@ def _unknown(builder: Builder, function: s.Name, call: Call | None) -> None:
     builder.error("E024", message, function.span, call, hint=hint)
 
 
-def _not_a_function(builder: Builder, expr: s.Call, call: Call | None) -> int | None:
+def _not_a_function(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """`affine(a, b)(h[t-1])`, or something that can't be called at all."""
     inner = expr.function
     if isinstance(inner, s.Call) and isinstance(inner.function, s.Name):
-        name = inner.function.text
-        if name not in BUILTIN and name not in builder.functions:
-            builder.error(
-                "E103",
-                "applying an algebra by name is not available yet",
-                expr.span,
-                call,
-                hint="write the function out, as `a * h[t-1] + b`: the algebra is found",
-            )
-            return None
+        name = inner.function
+        if name.text not in BUILTIN and name.text not in builder.functions:
+            result = yield apply_algebra(builder, expr, name, call)
+            return result
     builder.error(
         "E024", "only a name can be called", expr.span, call, hint="to multiply, write `*`"
     )

@@ -62,12 +62,11 @@ CODES: dict[str, str] = {
     "E088": "a parameter's start is not one of the known kinds",
     "E089": "a declaration has something that it cannot have",
     "E090": "an algebra is incomplete or malformed",
+    "E091": "an algebra is applied where or as it cannot be",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",
     "E101": "`conv2d` is not available yet",
-    "E102": "user-declared algebras are not available yet",
-    "E103": "applying an algebra by name is not available yet",
     "E104": "`solve` is not available yet",
     "E105": "`gradient` is not available yet",
     "E106": "`penalty` is not available yet",

@@ -22,7 +22,7 @@ from seqc.frontend.scope import KINDS, SEQUENCES, Scope
 from seqc.frontend.trampoline import run
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.ops import CONDITIONS
-from seqc.ir.recurrence import LearnedMap
+from seqc.ir.recurrence import Application, LearnedMap
 
 Evaluation = Generator[Any, "int | None", "int | None"]
 
@@ -62,6 +62,8 @@ class Place:
     span: Span
     #: how many learned maps the equation holds
     maps: int = 0
+    #: the whole right side: an algebra is applied there and nowhere within
+    whole: s.Expr | None = None
     masks: int = 0
 
 
@@ -91,6 +93,9 @@ class Builder:
     #: the node at t of each equation and state built so far; None where it has errors
     built: dict[str, int | None] = field(default_factory=dict)
     place: Place = field(init=False)
+    #: the algebras that may be named (`applications.Algebras`), and where one is
+    algebras: Any = None
+    applied: dict[str, Application] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = GraphBuilder(self.scope.axis_order)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from seqc.diagnostics import Label, Source
 from seqc.frontend import syntax as s
+from seqc.frontend.applications import Algebras, check_applications
 from seqc.frontend.calls import evaluate
 from seqc.frontend.defs import Function
 from seqc.frontend.expressions import Budget, Builder, Place, TooLarge
@@ -40,6 +41,7 @@ def build_layer(
     doc: str,
     problems: Problems,
     budget: Budget,
+    algebras: Algebras,
 ) -> Recurrence | None:
     """The recurrence of one layer; None where it has errors."""
     before = len(problems.errors) + problems.hidden
@@ -52,6 +54,7 @@ def build_layer(
     }
     order = build_order(scope, mentions, problems)
     builder = Builder(scope, functions, problems, budget, evaluate)
+    builder.algebras = algebras
     name = head.name.text
     try:
         nodes = {equation: _equation(builder, equation) for equation in order}
@@ -66,6 +69,7 @@ def build_layer(
         )
         return None
     _check_states(scope, problems)
+    check_applications(builder, scope, problems)
     outputs = _outputs(scope, head, problems)
     warn_unused(scope, mentions, outputs, problems)
     if len(problems.errors) + problems.hidden > before:
@@ -97,6 +101,7 @@ def build_layer(
         outputs,
         builder.graph.graph,
         doc,
+        tuple(builder.applied[n] for n in order if n in builder.applied),
         source,
         head.span,
     )
@@ -114,6 +119,7 @@ def _equation(builder: Builder, name: str) -> int | None:
         symbol.axes,
         statement.target.span,
         count_maps(statement.value),
+        statement.value,
     )
     node = builder.expression(statement.value, place)
     if node is not None and symbol.axes is not None:

@@ -204,8 +204,10 @@ class _Reader:
     def _setting(self, parts: list[Any], span: Span) -> s.Setting:
         return s.Setting(self._word(parts[0]), parts[1], span)
 
-    def _part(self, parts: list[Any], span: Span) -> tuple[s.Name, bool]:
-        return self._word(parts[0]), all(p is None for p in parts[1:])
+    def _part(self, parts: list[Any], span: Span) -> s.Part:
+        name, axes, sign, bound = parts
+        domain = None if sign is None else (str(sign), bound)
+        return s.Part(self._word(name), axes, domain, span)
 
     # ---- statements
 
@@ -249,9 +251,7 @@ class _Reader:
         return s.Later("penalty", (), span)
 
     def _algebra(self, parts: list[Any], span: Span) -> s.AlgebraHead:
-        names = tuple(name for name, _ in parts[1:])
-        plain = all(plain for _, plain in parts[1:])
-        return s.AlgebraHead(self._word(parts[0]), names, plain, span)
+        return s.AlgebraHead(self._word(parts[0]), tuple(parts[1:]), span)
 
     def _identity(self, parts: list[Any], span: Span) -> s.AlgebraClause:
         return s.AlgebraClause("identity", (), parts[0], span)
@@ -260,4 +260,4 @@ class _Reader:
         return s.AlgebraClause("compose", (parts[0], parts[1]), parts[2], span)
 
     def _apply(self, parts: list[Any], span: Span) -> s.AlgebraClause:
-        return s.AlgebraClause("apply", (parts[0],), parts[1], span)
+        return s.AlgebraClause("apply", (parts[0],), parts[2], span, parts[1])

@@ -212,23 +212,36 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an algebra: ``a``, ``a >= 0`` (its domain) or ``A: (row, col)`` (its axes)."""
+
+    name: Name
+    axes: Axes | None
+    domain: tuple[str, Expr] | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class AlgebraHead:
     """``algebra name(parts)``."""
 
     name: Name
-    parts: tuple[Name, ...]
-    plain: bool
+    parts: tuple[Part, ...]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class AlgebraClause:
-    """``identity``, ``compose`` or ``apply``: names on the left, an expression on the right."""
+    """``identity``, ``compose`` or ``apply``: names on the left, an expression on the right.
+
+    ``axes`` are those of the state in ``apply h: row -> …``.
+    """
 
     kind: str
     left: tuple[tuple[Name, ...], ...]
     value: Expr
     span: Span
+    axes: Axes | None = None
 
 
 Statement: TypeAlias = (

@@ -140,7 +140,15 @@ IN_A_LAYER = [
     # promised
     ("E100", "«space rows, cols»\nh[t] = h[t-1]"),
     ("E101", "h[t] = «conv2d(h[t-1], 3)»"),
-    ("E103", "h[t] = «affine(p, w)(h[t-1])»"),
+    ("E091", "h[t] = 1 + «affine(p, w)(h[t-1])»"),
+    ("E091", "g[t] = «affine(p, w)(h[t-1])»\nh[t] = g[t]"),
+    ("E091", "h[t] = affine(p, w)(«h[t-2]»)"),
+    ("E091", "h[t] = affine(p, w)(«x[t]»)"),
+    ("E091", "h[t] = «affine(p)»(h[t-1])"),
+    ("E091", "state g[t]: a\ng[t] = g[t-1]\nh[t] = «affine(p, w)(g[t-1])»"),
+    ("E091", "state g[t]: a\ng[t] = g[t-1]\nh[t] = «rotation(p, w, p, p)(h[t-1], g[t-1])»"),
+    ("E091", "h[t] = «rotation(p, w, p, p)(h[t-1])»"),
+    ("E024", "h[t] = «affin»(p, w)(h[t-1])"),
     ("E104", "h[t] = h[t-1]\n«solve newton(jacobian = full, tolerance = 1e-5)»"),
     ("E104", "h[t] = h[t-1]\n«solve h scan»"),
     ("E105", "h[t] = h[t-1]\n«gradient truncated(3)»"),
@@ -178,7 +186,13 @@ WHOLE_FILES = [
     ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
     ("E023", "def «tanh»(u) = u\n" + HEAD + OK + TAIL),
-    ("E102", "«algebra mine(a, b)»\nidentity (1, 0)\n" + HEAD + OK + TAIL),
+    (
+        "E090",
+        "«algebra mine(a, b)»\nidentity (1, 0)\ncompose (c, d) after (e, f) = (c, d)\n"
+        + HEAD
+        + OK
+        + TAIL,
+    ),
     ("E105", "«gradient f(u) = 1»\n" + HEAD + OK + TAIL),
 ]
 
@@ -190,9 +204,15 @@ ALGEBRAS = [
     ("E020", "algebra mine(a)\nidentity 0\ncompose a2 after a1 = a2 + «b»\napply h -> h + a"),
     ("E041", "algebra mine(a)\nidentity 0\ncompose a2 after a1 = a2 + «a1[t]»\napply h -> h + a"),
     ("E081", "«identity 0»"),
-    ("E102", "«algebra m(a >= 0)»\nidentity 0\ncompose a2 after a1 = a2 + a1\napply h -> h + a"),
+    ("E090", "algebra m(«a >= b»)\nidentity 0\ncompose a2 after a1 = a2 + a1\napply h -> h + a"),
+    ("E090", "algebra m(a)\nidentity 0\ncompose a2 after a1 = a2\napply (h, g) -> «h + a»"),
+    ("E022", "algebra m(a)\nidentity 0\ncompose a2 after a1 = a2\napply «a» -> a"),
+    ("E022", "algebra «max»(a)\nidentity 0\ncompose a2 after a1 = a2\napply h -> h"),
+    ("E090", "algebra m(A: row)\nidentity 0\ncompose B after C = B + C\n«apply h -> h»"),
+    ("E048", "algebra m(A: row)\nidentity «index(k)»\ncompose B after C = B\napply h: row -> A"),
+    ("E049", "algebra m(A: row)\nidentity 0\ncompose B after C = sum(B, «k»)\napply h: row -> A"),
+    ("E020", "algebra m(A: row)\nidentity 0\ncompose B after C = «D»\napply h: row -> A"),
     ("E024", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «foo»(a1)\napply h -> h + a"),
-    ("E102", "algebra m(a)\nidentity 0\ncompose b after c = b + c\n«apply (h, g) -> h + a»"),
     ("E064", "algebra m(a)\nidentity 0\ncompose a2 after a1 = «linear(a1)»\napply h -> h + a"),
 ]
 

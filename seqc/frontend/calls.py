@@ -1,9 +1,9 @@
-"""Calls: pointwise functions, reductions, what looks along an axis, masks, and `def`s."""
+"""Calls: pointwise functions, masks and `def`s; what looks along an axis is in `along`."""
 
 from __future__ import annotations
 
 from seqc.frontend import syntax as s
-from seqc.frontend.constants import whole
+from seqc.frontend.along import along, axis_of, not_an_axis, rename_axes
 from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
 from seqc.frontend.functions import (
     BUILTIN,
@@ -14,9 +14,8 @@ from seqc.frontend.functions import (
     arity,
     usage,
 )
-from seqc.frontend.limits import MAX_LAG
 from seqc.frontend.maps import learned_map
-from seqc.frontend.problems import a_number, listing, shorten
+from seqc.frontend.problems import a_number, shorten
 from seqc.ir.ops import CONDITIONS
 
 
@@ -37,33 +36,36 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         _unknown(builder, function, call)
         # The arguments may have errors of their own.
         for argument in expr.arguments:
-            if _axis(builder, argument.value, call) is None:
+            if axis_of(builder, argument.value, call) is None:
                 yield builder.value(argument.value, call)
         return None
     if name in MAPS:
         result = yield learned_map(builder, expr, name, call)
         return result
+    if name == "rename":
+        result = yield rename_axes(builder, expr, call)
+        return result
     if not _check_shape(builder, expr, name, call):
         return None
     arguments = tuple(a.value for a in expr.arguments)
     if name == "index":
-        axis = _axis(builder, arguments[0], call)
+        axis = axis_of(builder, arguments[0], call)
         if axis is None:
-            _not_an_axis(builder, arguments[0], call)
+            not_an_axis(builder, arguments[0], call)
             return None
         span = expr.span if call is None else call.span
         return builder.add("index", axes=(axis,), attrs=(axis,), span=span)
     if name == "drop":
         result = yield _drop(builder, expr, call)
         return result
-    axis = _axis(builder, arguments[1], call) if len(arguments) > 1 else None
-    along = name in ("sum", "mean", "cumsum", "shift")
-    if along or (name in REDUCTIONS and axis is not None):
+    axis = axis_of(builder, arguments[1], call) if len(arguments) > 1 else None
+    needs_axis = name in ("sum", "mean", "cumsum", "shift")
+    if needs_axis or (name in REDUCTIONS and axis is not None):
         if axis is None:
             yield builder.number(arguments[0], call)
-            _not_an_axis(builder, arguments[1], call)
+            not_an_axis(builder, arguments[1], call)
             return None
-        result = yield _along(builder, expr, name, axis, call)
+        result = yield along(builder, expr, name, axis, call)
         return result
     result = yield _pointwise(builder, expr, name, call)
     return result
@@ -83,44 +85,6 @@ def _pointwise(builder: Builder, expr: s.Call, name: str, call: Call | None) -> 
     if name == "where" and builder.graph.nodes[found[0]].op not in CONDITIONS:
         found[0] = builder.add("isset", found[0], span=span)
     return builder.add(POINTWISE_FUNCTIONS[name], *found, span=span)
-
-
-def _along(builder: Builder, expr: s.Call, name: str, axis: str, call: Call | None) -> Evaluation:
-    """A reduction, a running sum or a shift along an axis that the value must have."""
-    span = expr.span if call is None else call.span
-    value = yield builder.number(expr.arguments[0].value, call)
-    if value is None:
-        return None
-    axes = builder.axes_of(value)
-    if axis not in axes:
-        hint = f"it has {_axes_text(axes)}"
-        if name in ("max", "min") and not axes:
-            hint += f"; to compare with the size as a number, write it first: `{name}({axis}, …)`"
-        builder.error(
-            "E049",
-            f"`{name}` goes along `{axis}`, which the value does not have",
-            expr.arguments[0].value.span,
-            call,
-            hint=hint,
-        )
-        return None
-    if name == "cumsum":
-        return builder.add("cumsum", value, axes=axes, attrs=(axis,), span=span)
-    if name == "shift":
-        term = expr.arguments[2].value
-        steps = whole(term)
-        if steps is None or abs(steps) > MAX_LAG:
-            builder.error(
-                "E062",
-                "a shift is a whole number",
-                term.span,
-                call,
-                hint="`shift(e, axis, 1)` moves every entry one place up; a zero enters",
-            )
-            return None
-        return builder.add("shift", value, axes=axes, attrs=(axis, steps), span=span)
-    rest = tuple(a for a in axes if a != axis)
-    return builder.add("reduce", value, axes=rest, attrs=(name, axis), span=span)
 
 
 def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
@@ -173,7 +137,7 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
             return None
     bindings: list[int | SizeName | None] = []
     for argument in expr.arguments:
-        size = _axis(builder, argument.value, call)
+        size = axis_of(builder, argument.value, call)
         if size is not None:
             bindings.append(SizeName(size))
         else:
@@ -197,33 +161,6 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
     )
     result = yield builder.value(function.define.body, inner)
     return result
-
-
-def _axis(builder: Builder, expr: s.Expr, call: Call | None) -> str | None:
-    """The size that a term is the bare name of."""
-    if not isinstance(expr, s.Name):
-        return None
-    if call is not None:
-        bound = call.bindings.get(expr.text)
-        return bound.name if isinstance(bound, SizeName) else None
-    if builder.scope.is_size(expr.text):
-        builder.scope.symbols[expr.text].used = True
-        return expr.text
-    return None
-
-
-def _axes_text(axes: tuple[str, ...]) -> str:
-    if not axes:
-        return "no axes"
-    return f"the {'axis' if len(axes) == 1 else 'axes'} {listing(axes)}"
-
-
-def _not_an_axis(builder: Builder, expr: s.Expr, call: Call | None) -> None:
-    text = expr.text if isinstance(expr, s.Name) else ""
-    hint = "an axis is the bare name of a size"
-    if call is None and text and text not in builder.scope.symbols:
-        hint = builder.problems.guess(text, builder.scope.axis_order, hint)
-    builder.error("E021", "this is not an axis", expr.span, call, hint=hint)
 
 
 def _check_shape(builder: Builder, expr: s.Call, name: str, call: Call | None) -> bool:

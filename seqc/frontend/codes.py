@@ -39,6 +39,8 @@ CODES: dict[str, str] = {
     "E048": "an equation has axes that its declaration leaves out",
     "E049": "a value does not have the axis",
     "E050": "a convolution stands in the loop of a recurrence",
+    "E051": "an axis is renamed to one that the value has already",
+    "E052": "an axis is renamed to one of another extent",
     # functions and learned maps
     "E060": "a function has the wrong number of arguments",
     "E061": "a function has no such keyword argument",
@@ -73,7 +75,6 @@ CODES: dict[str, str] = {
     "E106": "`penalty` is not available yet",
     "E107": "`prefix` is not available yet",
     "E108": "complex values are not available yet",
-    "E109": "`rename` is not available yet",
     # warnings
     "W001": "a name is never used",
     "W002": "an equation makes an outer product that nothing reduces or stores",

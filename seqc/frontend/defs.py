@@ -127,8 +127,12 @@ def _check_body(function: Function, functions: dict[str, Function], problems: Pr
                         term.function.span,
                         hint=hint,
                     )
-                # `weight = …` and the like are read where the call is built.
-                todo.extend(a.value for a in term.arguments if a.keyword is None)
+                # `weight = …` and the like are read where the call is built; of `rename` both
+                # sides are axes, so parameters.
+                axes = name_text == "rename" and called is None
+                todo.extend(a.value for a in term.arguments if axes or a.keyword is None)
+                if axes:
+                    todo.extend(a.keyword for a in term.arguments if a.keyword is not None)
             else:
                 todo.extend(s.children(term))
         else:

@@ -27,7 +27,7 @@ MAPS: dict[str, tuple[str, ...]] = {
 }
 
 #: Functions that look along an axis or make a mask.
-STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "drop"})
+STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "rename", "drop"})
 
 #: How each built-in function is called, for messages.
 USAGE: dict[str, str] = {
@@ -40,6 +40,7 @@ USAGE: dict[str, str] = {
     "index": "index(axis)",
     "cumsum": "cumsum(e, axis)",
     "shift": "shift(e, axis, k)",
+    "rename": "rename(e, old = new)",
     "drop": "drop(e, p)",
     "linear": "linear(a, b, …, bias = true, weight = init)",
     "conv": "conv(x[t], width, causal = true, depthwise = false)",
@@ -58,7 +59,6 @@ LATER_FUNCTIONS: dict[str, tuple[str, str]] = {
     "im": ("E108", "carry the real and the imaginary part as two states"),
     "conj": ("E108", "carry the real and the imaginary part as two states"),
     "cis": ("E108", "carry the real and the imaginary part as two states, with `cos` and `sin`"),
-    "rename": ("E109", "for a learned matrix product use `linear`"),
 }
 
 #: Every name that a `def` cannot take, because the language has it.

@@ -10,7 +10,7 @@ from seqc.ir.plan import Analysis, History
 from seqc.ir.recurrence import Recurrence, time_varying
 
 #: Operations that look across an axis or a window, so that they run between kernels.
-BARRIERS = frozenset({"map", "reduce", "cumsum", "shift"})
+BARRIERS = frozenset({"map", "reduce", "cumsum", "shift", "rename"})
 
 
 @dataclass

@@ -83,6 +83,19 @@ IN_A_LAYER = [
     ("E049", "h[t] = h[t-1] * sum(«x[t]», b)"),
     ("E049", "h[t] = h[t-1] * max(«p», b)"),
     ("E049", "h[t] = h[t-1] * «softmax(x[t], b)»"),
+    # axes called otherwise
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], a = «bb»), b)"),
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], «aa» = b), b)"),
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], a = «3»), b)"),
+    ("E049", "size c = b\nh[t] = h[t-1] * sum(rename(x[t], «b = c»), c)"),
+    ("E051", "size c = a\nh[t] = sum(rename(x[t] * index(c), «a = c»), c)"),
+    ("E051", "h[t] = sum(rename(x[t], «a = a»), a)"),
+    ("E051", "size c = a, d = a\nh[t] = sum(rename(x[t], a = c, «a = d»), d)"),
+    ("E051", "size c = a, d = a\nh[t] = sum(rename(w * index(c), a = d, «c = d»), d)"),
+    ("E052", "h[t] = h[t-1] * sum(rename(x[t], «a = b»), b)"),
+    ("E060", "h[t] = h[t-1] * «rename(x[t])»"),
+    ("E060", "size c = a\nh[t] = h[t-1] * «rename(a = c, x[t])»"),
+    ("E060", "size c = a\nh[t] = h[t-1] * «rename(x[t], c, a = c)»"),
     # functions
     ("E060", "h[t] = «tanh(h[t-1], 2)»"),
     ("E060", "h[t] = «softmax(h[t-1])»"),
@@ -149,7 +162,6 @@ IN_A_LAYER = [
     ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
     ("E108", "state g[t]: «complex a»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
     ("E108", "h[t] = «re(h[t-1])»"),
-    ("E109", "h[t] = sum(«rename(h[t-1], a = b)», b)"),
 ]
 
 #: (code, a whole file)
@@ -174,6 +186,7 @@ WHOLE_FILES = [
     ("E041", "def f(u) = «u[t]»\n" + HEAD + OK + TAIL),
     ("E064", "def f(u) = «linear(u)»\n" + HEAD + OK + TAIL),
     ("E024", "def f(u) = «tnh»(u)\n" + HEAD + OK + TAIL),
+    ("E026", "def f(u) = rename(u, «a» = u)\n" + HEAD + OK + TAIL),
     ("E107", "def f(u) = «prefix(u, 1, 2)»\n" + HEAD + OK + TAIL),
     ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),

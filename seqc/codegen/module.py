@@ -30,6 +30,7 @@ IMPORTS = {
     "typing": "NamedTuple",
     "torch": "Tensor",
     "seqc.runtime.contract": "contract",
+    "seqc.runtime.graft": "graft",
     "seqc.runtime.kernels": "FusedKernel",
     "seqc.runtime.layer": "Layer",
     "seqc.runtime.maps": "project",

@@ -14,6 +14,7 @@ from seqc.frontend.functions import (
     arity,
     usage,
 )
+from seqc.frontend.gradients import grafted
 from seqc.frontend.maps import learned_map
 from seqc.frontend.problems import a_number, shorten
 from seqc.ir.ops import CONDITIONS
@@ -159,7 +160,10 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
         expr.span if call is None else call.span,
         name if call is None else call.function,
     )
-    result = yield builder.value(function.define.body, inner)
+    if function.gradient is None:
+        result = yield builder.value(function.define.body, inner)
+    else:
+        result = yield grafted(builder, function, bindings, inner)
     return result
 
 

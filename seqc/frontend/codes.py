@@ -64,6 +64,7 @@ CODES: dict[str, str] = {
     "E088": "a parameter's start is not one of the known kinds",
     "E089": "a declaration has something that it cannot have",
     "E090": "an algebra is incomplete or malformed",
+    "E091": "a stated gradient does not fit its def",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",
@@ -71,7 +72,7 @@ CODES: dict[str, str] = {
     "E102": "user-declared algebras are not available yet",
     "E103": "applying an algebra by name is not available yet",
     "E104": "`solve` is not available yet",
-    "E105": "`gradient` is not available yet",
+    "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
     "E107": "`prefix` is not available yet",
     "E108": "complex values are not available yet",

@@ -21,7 +21,10 @@ from seqc.ir.recurrence import Equation, Init, Param, Recurrence, State
 LATER_STATEMENTS = {
     "space": ("E100", "flatten the space into an axis: `size pixels`"),
     "solve": ("E104", "leave it out: how a layer is solved is chosen when it is compiled"),
-    "gradient": ("E105", "leave it out: gradients are exact"),
+    "gradient": (
+        "E105",
+        "leave it out: gradients are exact; to state a def's derivative, write `gradient f(u) = …`",
+    ),
     "penalty": ("E106", "output the value and add it to the loss outside the layer"),
 }
 

@@ -21,6 +21,9 @@ POINTWISE: dict[str, int] = {
     # conditions (a truth value, only ever the first argument of `where`)
     "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "isset": 1,
     "where": 3,
+    # stated derivatives.  stop: the value, derivative 0.  graft(value, x, slope): the value, whose
+    # derivative is 1 by `value`, `slope` by x and 0 by `slope`
+    "stop": 1, "graft": 3,
 }  # fmt: skip
 
 #: Operations whose value is a truth value.  ``isset`` turns a number into one (x != 0).

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir.ops import POINTWISE
-from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT
+from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT, STATED
 from seqc.symbolic.patterns import build, parse
 from seqc.symbolic.rewrite import StableBuilder
 
@@ -94,7 +94,7 @@ def push_forward(
             tangents[n] = _chosen_tangent(b, n, x, y)
             continue
         total: int | None = None
-        for k, t in enumerate(slopes):
+        for k, t in enumerate(slopes[:2] if node.op in STATED else slopes):
             if t is not None:
                 part = _times(b, t, n, k)
                 total = part if total is None else b.op("add", total, part)
@@ -122,6 +122,8 @@ def _depending(b: StableBuilder, leaves: Iterable[int], last: int) -> set[int]:
     for n in range(last + 1):
         node = b.nodes[n]
         args = node.args[1:] if node.op == "where" else node.args
+        if node.op in STATED:
+            args = args[:2]
         if node.op not in FLAT and any(a in found for a in args):
             if node.op not in POINTWISE and n not in found:
                 raise ValueError(f"%{n} = {node}: only pointwise operations are differentiated")
@@ -132,6 +134,8 @@ def _depending(b: StableBuilder, leaves: Iterable[int], last: int) -> set[int]:
 def _times(b: StableBuilder, value: int, n: int, argument: int) -> int:
     """value * (the derivative of node n by that argument)."""
     node = b.nodes[n]
+    if node.op in STATED:
+        return value if argument == 0 else b.op("mul", value, node.args[2])
     bound = {"r": n, **dict(zip("xy", node.args, strict=False))}
     slope = build(parse(DERIVATIVES[node.op][argument]), bound, b.op, b.const)
     return b.op("mul", value, slope)
@@ -173,7 +177,7 @@ def _spread(
             if branch in affected and guards is not None:
                 _push(b, flows, branch, value, guards, axes)
         return
-    for k, a in enumerate(node.args):
+    for k, a in enumerate(node.args[:2]):
         if a in affected:
             _push(b, flows, a, _times(b, flow.value, n, k), flow.guards, axes)
 

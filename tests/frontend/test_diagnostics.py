@@ -18,6 +18,8 @@ param w: a = 0
 """
 TAIL = "\nu[t] = h[t] * p * w + x[t]\noutput h[t], u[t]\n"
 OK = "h[t] = h[t-1]"
+GRADIENT = "def f(u) = u\ngradient f(u) = 1\n"
+FOK = "h[t] = f(h[t-1])"
 
 #: (code, lines between HEAD and TAIL): one error, whose caret is marked.
 IN_A_LAYER = [
@@ -192,7 +194,23 @@ WHOLE_FILES = [
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
     ("E023", "def «tanh»(u) = u\n" + HEAD + OK + TAIL),
     ("E102", "«algebra mine(a, b)»\nidentity (1, 0)\n" + HEAD + OK + TAIL),
-    ("E105", "«gradient f(u) = 1»\n" + HEAD + OK + TAIL),
+    ("E022", GRADIENT + "gradient «f»(u) = 2\n" + HEAD + FOK + TAIL),
+    ("E091", "gradient «f»(u) = 1\n" + HEAD + OK + TAIL),
+    ("E091", "gradient «f»(u) = 1\ndef f(u) = u\n" + HEAD + FOK + TAIL),
+    ("E091", "gradient «relu»(u) = 1\n" + HEAD + OK + TAIL),
+    ("E091", "def f(u) = u\n«gradient f(u, v) = 1»\n" + HEAD + FOK + TAIL),
+    ("E091", "def f(u) = u\n«gradient f = 1»\n" + HEAD + FOK + TAIL),
+    ("E091", "def f(u) = u\ngradient f(u) = «(1, u)»\n" + HEAD + FOK + TAIL),
+    ("E006", "def f(u) = u\ngradient f(«2») = 1\n" + HEAD + FOK + TAIL),
+    ("E025", "def f(u) = u\ngradient f(u) = «f»(u)\n" + HEAD + FOK + TAIL),
+    ("E026", "def f(u) = u\ngradient f(v) = «u»\n" + HEAD + FOK + TAIL),
+    (
+        "E091",
+        "def f(u, a) = sum(u, a)\ngradient f(u, a) = (1, 0)\n"
+        + HEAD
+        + "h[t] = h[t-1] * «f(x[t], a)»"
+        + TAIL,
+    ),
 ]
 
 #: (code, an algebra file)

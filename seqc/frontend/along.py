@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from seqc.diagnostics import Span
 from seqc.frontend import syntax as s
+from seqc.frontend.complexes import INSTEAD
 from seqc.frontend.constants import whole
-from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
+from seqc.frontend.expressions import Builder
 from seqc.frontend.functions import usage
 from seqc.frontend.limits import MAX_LAG
+from seqc.frontend.nodes import Call, Evaluation, SizeName
 from seqc.frontend.problems import listing
 
 
@@ -30,8 +32,11 @@ def along(builder: Builder, expr: s.Call, name: str, axis: str, call: Call | Non
             hint=hint,
         )
         return None
+    if builder.parts(value) is not None and name in ("max", "min"):
+        builder.error("E070", "complex values have no order", expr.span, call, hint=INSTEAD)
+        return None
     if name == "cumsum":
-        return builder.add("cumsum", value, axes=axes, attrs=(axis,), span=span)
+        return _apart(builder, value, axes, ("cumsum", (axis,)), axes, span)
     if name == "shift":
         term = expr.arguments[2].value
         steps = whole(term)
@@ -44,9 +49,53 @@ def along(builder: Builder, expr: s.Call, name: str, axis: str, call: Call | Non
                 hint="`shift(e, axis, 1)` moves every entry one place up; a zero enters",
             )
             return None
-        return builder.add("shift", value, axes=axes, attrs=(axis, steps), span=span)
+        return _apart(builder, value, axes, ("shift", (axis, steps)), axes, span)
     rest = tuple(a for a in axes if a != axis)
-    return builder.add("reduce", value, axes=rest, attrs=(name, axis), span=span)
+    return _apart(builder, value, axes, ("reduce", (name, axis)), rest, span)
+
+
+def _apart(
+    builder: Builder,
+    value: int,
+    inner: tuple[str, ...],
+    node: tuple[str, tuple[str | int, ...]],
+    axes: tuple[str, ...],
+    span: Span,
+) -> int:
+    """A structural node, or one of each part of a complex value, which spans ``inner``."""
+    op, attrs = node
+    parts = builder.parts(value)
+    if parts is None:
+        return builder.add(op, value, axes=axes, attrs=attrs, span=span)
+
+    def one(part: int) -> int:
+        found = builder.graph.nodes[part]
+        if builder.graph.value(part) == 0.0:
+            return part  # the imaginary part of a real value
+        if attrs[0] == "sum" and found.op in ("add", "sub") and _is_product(builder, found.args):
+            left, right = (
+                builder.add(op, a, axes=axes, attrs=attrs, span=span) for a in found.args
+            )
+            return builder.add(found.op, left, right, span=span)
+        spread = builder.spread(part, inner, span)
+        return builder.add(op, spread, axes=axes, attrs=attrs, span=span)
+
+    return builder.joined((one(parts[0]), one(parts[1])), span)
+
+
+def _is_product(builder: Builder, terms: tuple[int, ...]) -> bool:
+    """Whether the terms are products larger than their factors, as in a complex matrix product:
+    their sums, one by one, are matrix products, and the sum of their sum would not be.
+    """
+    nodes = builder.graph.nodes
+    for t in terms:
+        args = nodes[t].args
+        # A factor as large as the product has its axes, and varies in time if that does.
+        if nodes[t].op != "mul" or any(
+            nodes[a].axes == nodes[t].axes and builder.varies[a] == builder.varies[t] for a in args
+        ):
+            return False
+    return nodes[terms[0]].axes == nodes[terms[1]].axes
 
 
 def rename_axes(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
@@ -110,6 +159,11 @@ def rename_axes(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation
 
 def renamed(builder: Builder, value: int, pairs: tuple[tuple[str, str], ...], span: Span) -> int:
     """The node of a value with some axes called otherwise."""
+    parts = builder.parts(value)
+    if parts is not None:
+        inner = builder.axes_of(value)
+        re, im = (renamed(builder, builder.spread(p, inner, span), pairs, span) for p in parts)
+        return builder.joined((re, im), span)
     names = dict(pairs)
     present = {names.get(a, a) for a in builder.axes_of(value)}
     axes = tuple(a for a in builder.scope.axis_order if a in present)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from seqc.frontend import syntax as s
 from seqc.frontend.along import along, axis_of, not_an_axis, rename_axes
-from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
+from seqc.frontend.expressions import Builder
 from seqc.frontend.functions import (
     BUILTIN,
+    COMPLEX_FUNCTIONS,
     LATER_FUNCTIONS,
     MAPS,
     POINTWISE_FUNCTIONS,
@@ -16,6 +17,7 @@ from seqc.frontend.functions import (
 )
 from seqc.frontend.gradients import grafted
 from seqc.frontend.maps import learned_map
+from seqc.frontend.nodes import Call, Evaluation, SizeName
 from seqc.frontend.problems import a_number, shorten
 from seqc.ir.ops import CONDITIONS
 
@@ -48,6 +50,9 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         return result
     if not _check_shape(builder, expr, name, call):
         return None
+    if name in COMPLEX_FUNCTIONS:
+        result = yield _complex_function(builder, expr, name, call)
+        return result
     arguments = tuple(a.value for a in expr.arguments)
     if name == "index":
         axis = axis_of(builder, arguments[0], call)
@@ -84,15 +89,38 @@ def _pointwise(builder: Builder, expr: s.Call, name: str, call: Call | None) -> 
     if len(found) < len(values):
         return None
     if name == "where" and builder.graph.nodes[found[0]].op not in CONDITIONS:
-        found[0] = builder.add("isset", found[0], span=span)
-    return builder.add(POINTWISE_FUNCTIONS[name], *found, span=span)
+        term = expr.arguments[0].value.span
+        chosen = builder.pointwise("isset", found[0], span=span, term=term, call=call)
+        if chosen is None:
+            return None
+        found[0] = chosen
+    op = POINTWISE_FUNCTIONS[name]
+    return builder.pointwise(op, *found, span=span, term=expr.span, call=call)
+
+
+def _complex_function(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:
+    """`re`, `im`, `conj`; `cis(angle)`, which is cos + i sin."""
+    span = expr.span if call is None else call.span
+    term = expr.arguments[0].value
+    if name == "cis":
+        angle = yield builder.real(term, call, "`cis` takes an angle; for e^z write `exp(z)`")
+        if angle is None:
+            return None
+        return builder.joined(builder.arithmetic(span).turn(angle), span)
+    value = yield builder.number(term, call)
+    if value is None:
+        return None
+    re, im = builder.parts(value) or (value, builder.const(0.0, span))
+    if name == "conj":
+        return builder.joined((re, builder.add("neg", im, span=span)), span)
+    return re if name == "re" else im
 
 
 def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """`drop(e, p)`: `e` where this step's mask keeps it, 0 elsewhere."""
     span = expr.span if call is None else call.span
     value = yield builder.number(expr.arguments[0].value, call)
-    probability = yield builder.number(expr.arguments[1].value, call)
+    probability = yield builder.real(expr.arguments[1].value, call)
     if builder.place.kind != "equation":
         builder.error(
             "E062",
@@ -118,7 +146,8 @@ def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     site = place.name if place.masks == 1 else f"{place.name}.{place.masks}"
     axes = builder.axes_of(value)
     keep = builder.add("keep", probability, axes=axes, attrs=(site,), span=span)
-    return builder.add("where", keep, value, builder.const(0.0, span), span=span)
+    zero = builder.const(0.0, span)
+    return builder.pointwise("where", keep, value, zero, span=span, term=expr.span, call=call)
 
 
 def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:

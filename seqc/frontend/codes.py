@@ -52,6 +52,8 @@ CODES: dict[str, str] = {
     "E067": "comparisons are chained",
     "E068": "a tuple stands outside an algebra",
     "E069": "a depthwise convolution changes axes",
+    "E070": "a complex value stands where only a real one can",
+    "E071": "an input or an output is complex",
     # statements
     "E080": "the file has no layer",
     "E081": "a statement stands before the first layer",
@@ -75,7 +77,6 @@ CODES: dict[str, str] = {
     "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
     "E107": "`prefix` is not available yet",
-    "E108": "complex values are not available yet",
     # warnings
     "W001": "a name is never used",
     "W002": "an equation makes an outer product that nothing reduces or stores",

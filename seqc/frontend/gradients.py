@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqc.frontend.along import axes_text
+from seqc.frontend.complexes import INSTEAD
 from seqc.frontend.defs import Function, slopes_of
-from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
+from seqc.frontend.expressions import Builder
+from seqc.frontend.nodes import Call, Evaluation, SizeName
 from seqc.ir.ops import CONDITIONS
 
 #: What has no gradient to begin with.
@@ -22,10 +24,19 @@ def grafted(
     """The value of the def's body, its derivatives by the arguments those that are stated."""
     stated = function.gradient
     assert stated is not None
-    value = yield builder.number(function.define.body, call)
+    name = function.define.name.text
+    value = yield builder.real(function.define.body, call)
     if value is None:
         return None
-    name = function.define.name.text
+    if any(isinstance(a, int) and builder.parts(a) is not None for a in arguments):
+        builder.error(
+            "E070",
+            f"the gradient of `{name}` is stated for real arguments",
+            stated.name.span,
+            call,
+            hint=INSTEAD,
+        )
+        return None
     inner = Call(
         dict(zip((p.text for p in stated.parameters), arguments, strict=True)), call.span, name
     )
@@ -45,7 +56,7 @@ def grafted(
                 "what is done to each entry",
             )
             return None
-        factor = yield builder.number(slope, inner)
+        factor = yield builder.real(slope, inner)
         if factor is None:
             return None
         if builder.graph.value(factor) != 0.0:

@@ -18,6 +18,7 @@ param w: a = 0
 """
 TAIL = "\nu[t] = h[t] * p * w + x[t]\noutput h[t], u[t]\n"
 OK = "h[t] = h[t-1]"
+COMPLEX = "state z[t]: complex a\nz[t] = z[t-1] * cis(1) + x[t]\n"
 GRADIENT = "def f(u) = u\ngradient f(u) = 1\n"
 FOK = "h[t] = f(h[t-1])"
 
@@ -124,6 +125,26 @@ IN_A_LAYER = [
     ("E067", "h[t] = where(«0 < h[t-1] < 1», 1, 0)"),
     ("E068", "h[t] = «(h[t-1], 1)»"),
     ("E069", "v[t]: b = «conv(x[t], 2, depthwise = true)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    # complex values
+    ("E070", COMPLEX + "h[t] = «z[t]»"),
+    ("E070", COMPLEX + "v[t]: a = «z[t] * x[t]»\nh[t] = h[t-1] * v[t]"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«tanh(z[t])»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«max(z[t], 1)»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«max(z[t], a)»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * where(«z[t] > 1», 1, 0)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * where(«z[t]», 1, 0)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(cis(«z[t]»))"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«z[t] ^ p»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«2 ^ z[t]»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * drop(x[t], «z[t]»)"),
+    ("E070", COMPLEX + "v[t]: b = linear(«z[t]»)\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E070", "state g[t]: a = «cis(w)»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E071", COMPLEX + "h[t] = h[t-1] * re(z[t])\noutput «z[t]»"),
+    ("E071", "input y[t]: «complex a»\nh[t] = h[t-1] * re(y[t])"),
+    ("E022", COMPLEX + "«z_re»[t] = 2 * x[t]\nh[t] = h[t-1] * re(z[t]) * z_re[t]"),
+    ("E022", "«v_im» = 2\nv = cis(w)\nh[t] = h[t-1] * re(v) * v_im"),
+    ("E048", "state z[t]: complex a\nz[t]: «a» = x[t]\nh[t] = h[t-1] * re(z[t])"),
+    ("E006", "v[t]: «real» a = 3\nh[t] = h[t-1] * v[t]"),
     # statements
     ("E085", "«x[t]» = 3\nh[t] = h[t-1]"),
     ("E086", "size s = «0»\nh[t] = h[t-1] * s"),
@@ -162,8 +183,6 @@ IN_A_LAYER = [
     ("E105", "h[t] = h[t-1]\n«gradient exact»"),
     ("E106", "h[t] = h[t-1]\n«penalty budget = mean(abs(w - p))»"),
     ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
-    ("E108", "state g[t]: «complex a»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
-    ("E108", "h[t] = «re(h[t-1])»"),
 ]
 
 #: (code, a whole file)

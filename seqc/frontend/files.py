@@ -26,7 +26,9 @@ def read_spec(
     statements = parse(source, problems)
     layers, loose = _split(statements)
     functions = declare_functions(
-        (x for x in statements if isinstance(x, s.Define)), _library(library), problems
+        (x for x in statements if isinstance(x, s.Define | s.Gradient)),
+        _library(library),
+        problems,
     )
     for statement in loose:
         _before_layers(statement, bool(layers), problems)
@@ -91,7 +93,7 @@ def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:
     """The algebras of a file, in order."""
     problems = Problems()
     statements = parse(source, problems)
-    own = (x for x in statements if isinstance(x, s.Define))
+    own = (x for x in statements if isinstance(x, s.Define | s.Gradient))
     known = {} if source is library else _library(library)
     functions = declare_functions(own, known, problems)
     blocks = read_blocks(statements, problems)
@@ -104,7 +106,7 @@ def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:
 def _library(source: Source) -> dict[str, Function]:
     """The defs of the library, which has no errors (its test sees to that)."""
     problems = Problems()
-    defines = (x for x in parse(source, problems) if isinstance(x, s.Define))
+    defines = (x for x in parse(source, problems) if isinstance(x, s.Define | s.Gradient))
     functions = declare_functions(defines, {}, problems)
     problems.check()
     return functions
@@ -125,7 +127,7 @@ def _split(
     for statement in statements:
         if isinstance(statement, s.Layer):
             layers.append((statement, []))
-        elif isinstance(statement, s.Define):
+        elif isinstance(statement, s.Define | s.Gradient):
             continue
         elif isinstance(statement, s.AlgebraHead | s.AlgebraClause) or not layers:
             loose.append(statement)

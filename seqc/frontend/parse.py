@@ -244,8 +244,24 @@ class _Reader:
     def _solve(self, parts: list[Any], span: Span) -> s.Later:
         return s.Later("solve", (), span)
 
-    def _gradient(self, parts: list[Any], span: Span) -> s.Later:
-        return s.Later("gradient", (), span)
+    def _gradient(self, parts: list[Any], span: Span) -> s.Later | s.Gradient:
+        word, arguments, body = parts
+        if body is None:  # `gradient truncated(20)`: how, not what
+            return s.Later("gradient", (), span)
+        name = self._word(word)
+        parameters: list[s.Name] = []
+        for argument in arguments or ():
+            if isinstance(argument.value, s.Name) and argument.keyword is None:
+                parameters.append(argument.value)
+            else:
+                parameters.append(s.Name("", argument.span))
+                self.problems.error(
+                    "E006",
+                    "a parameter is a name",
+                    argument.span,
+                    hint=f"write `gradient {name.text}(u) = …`, as the def is written",
+                )
+        return s.Gradient(name, tuple(parameters), body, span)
 
     def _penalty(self, parts: list[Any], span: Span) -> s.Later:
         return s.Later("penalty", (), span)

@@ -203,6 +203,16 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
+class Gradient:
+    """``gradient f(u, v) = (du, dv)``: the derivatives of a def by its parameters."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    body: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """A statement of a kind that isn't available yet; ``names`` are what it would declare."""
 
@@ -251,6 +261,7 @@ Statement: TypeAlias = (
     | EquationStatement
     | Output
     | Define
+    | Gradient
     | Later
     | AlgebraHead
     | AlgebraClause

@@ -38,19 +38,27 @@ def warn_unused(
             )
 
 
-def warn_outer_products(recurrence: Recurrence, scope: Scope, problems: Problems) -> None:
+def warn_outer_products(
+    recurrence: Recurrence, scope: Scope, owners: Mapping[str, str], problems: Problems
+) -> None:
     """An equation without declared axes that has more than any value it is made of.
 
     `k[t] * v[t]` with two axes is an outer product.  It is meant where a state holds it
-    or something sums over it; elsewhere it may be a mistake that costs memory.
+    or something sums over it; elsewhere it may be a mistake that costs memory.  ``owners``
+    says what the spec calls each equation, of which a complex value has two.
     """
     nodes = recurrence.nodes
     readers = users(nodes)
     equation_nodes = {e.node for e in recurrence.equations}
     kept = {s.update for s in recurrence.states}
+    said: set[int] = set()
     for equation in recurrence.equations:
-        if scope.symbols[equation.name].axes is not None or len(equation.axes) < 2:
+        name = owners[equation.name]
+        if scope.symbols[name].axes is not None or len(equation.axes) < 2:
             continue
+        if equation.node in said:  # another name of the same value
+            continue
+        said.add(equation.node)
         widest, todo, seen = 0, [equation.node], set()
         while todo:
             position = todo.pop()
@@ -81,9 +89,8 @@ def warn_outer_products(recurrence: Recurrence, scope: Scope, problems: Problems
         if not meant:
             problems.warn(
                 "W002",
-                f"`{equation.name}` is an outer product: it has the axes "
+                f"`{name}` is an outer product: it has the axes "
                 f"({', '.join(equation.axes)}), and none of its terms has them all",
-                scope.equations[equation.name].target.span,
-                hint=f"if it is meant, declare them: `{equation.name}[t]: "
-                f"({', '.join(equation.axes)}) = …`",
+                scope.equations[name].target.span,
+                hint=f"if it is meant, declare them: `{name}[t]: ({', '.join(equation.axes)}) = …`",
             )

@@ -91,7 +91,7 @@ def _tainted(nodes: Graph, reads: Sequence[int], roots: Sequence[int]) -> list[i
 
 
 def _is_linear(node: Node, held: Sequence[bool]) -> bool:
-    if node.op in ("add", "sub", "neg", "map", "cumsum", "shift"):
+    if node.op in ("add", "sub", "neg", "map", "cumsum", "shift", "rename"):
         return True
     if node.op == "mul":
         return not all(held)

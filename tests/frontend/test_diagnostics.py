@@ -18,6 +18,9 @@ param w: a = 0
 """
 TAIL = "\nu[t] = h[t] * p * w + x[t]\noutput h[t], u[t]\n"
 OK = "h[t] = h[t-1]"
+COMPLEX = "state z[t]: complex a\nz[t] = z[t-1] * cis(1) + x[t]\n"
+GRADIENT = "def f(u) = u\ngradient f(u) = 1\n"
+FOK = "h[t] = f(h[t-1])"
 
 #: (code, lines between HEAD and TAIL): one error, whose caret is marked.
 IN_A_LAYER = [
@@ -83,6 +86,19 @@ IN_A_LAYER = [
     ("E049", "h[t] = h[t-1] * sum(«x[t]», b)"),
     ("E049", "h[t] = h[t-1] * max(«p», b)"),
     ("E049", "h[t] = h[t-1] * «softmax(x[t], b)»"),
+    # axes called otherwise
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], a = «bb»), b)"),
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], «aa» = b), b)"),
+    ("E021", "h[t] = h[t-1] * sum(rename(x[t], a = «3»), b)"),
+    ("E049", "size c = b\nh[t] = h[t-1] * sum(rename(x[t], «b = c»), c)"),
+    ("E051", "size c = a\nh[t] = sum(rename(x[t] * index(c), «a = c»), c)"),
+    ("E051", "h[t] = sum(rename(x[t], «a = a»), a)"),
+    ("E051", "size c = a, d = a\nh[t] = sum(rename(x[t], a = c, «a = d»), d)"),
+    ("E051", "size c = a, d = a\nh[t] = sum(rename(w * index(c), a = d, «c = d»), d)"),
+    ("E052", "h[t] = h[t-1] * sum(rename(x[t], «a = b»), b)"),
+    ("E060", "h[t] = h[t-1] * «rename(x[t])»"),
+    ("E060", "size c = a\nh[t] = h[t-1] * «rename(a = c, x[t])»"),
+    ("E060", "size c = a\nh[t] = h[t-1] * «rename(x[t], c, a = c)»"),
     # functions
     ("E060", "h[t] = «tanh(h[t-1], 2)»"),
     ("E060", "h[t] = «softmax(h[t-1])»"),
@@ -109,6 +125,26 @@ IN_A_LAYER = [
     ("E067", "h[t] = where(«0 < h[t-1] < 1», 1, 0)"),
     ("E068", "h[t] = «(h[t-1], 1)»"),
     ("E069", "v[t]: b = «conv(x[t], 2, depthwise = true)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    # complex values
+    ("E070", COMPLEX + "h[t] = «z[t]»"),
+    ("E070", COMPLEX + "v[t]: a = «z[t] * x[t]»\nh[t] = h[t-1] * v[t]"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«tanh(z[t])»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«max(z[t], 1)»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«max(z[t], a)»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * where(«z[t] > 1», 1, 0)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * where(«z[t]», 1, 0)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(cis(«z[t]»))"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«z[t] ^ p»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * re(«2 ^ z[t]»)"),
+    ("E070", COMPLEX + "h[t] = h[t-1] * drop(x[t], «z[t]»)"),
+    ("E070", COMPLEX + "v[t]: b = linear(«z[t]»)\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E070", "state g[t]: a = «cis(w)»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E071", COMPLEX + "h[t] = h[t-1] * re(z[t])\noutput «z[t]»"),
+    ("E071", "input y[t]: «complex a»\nh[t] = h[t-1] * re(y[t])"),
+    ("E022", COMPLEX + "«z_re»[t] = 2 * x[t]\nh[t] = h[t-1] * re(z[t]) * z_re[t]"),
+    ("E022", "«v_im» = 2\nv = cis(w)\nh[t] = h[t-1] * re(v) * v_im"),
+    ("E048", "state z[t]: complex a\nz[t]: «a» = x[t]\nh[t] = h[t-1] * re(z[t])"),
+    ("E006", "v[t]: «real» a = 3\nh[t] = h[t-1] * v[t]"),
     # statements
     ("E085", "«x[t]» = 3\nh[t] = h[t-1]"),
     ("E086", "size s = «0»\nh[t] = h[t-1] * s"),
@@ -155,9 +191,6 @@ IN_A_LAYER = [
     ("E105", "h[t] = h[t-1]\n«gradient exact»"),
     ("E106", "h[t] = h[t-1]\n«penalty budget = mean(abs(w - p))»"),
     ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
-    ("E108", "state g[t]: «complex a»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
-    ("E108", "h[t] = «re(h[t-1])»"),
-    ("E109", "h[t] = sum(«rename(h[t-1], a = b)», b)"),
 ]
 
 #: (code, a whole file)
@@ -182,6 +215,7 @@ WHOLE_FILES = [
     ("E041", "def f(u) = «u[t]»\n" + HEAD + OK + TAIL),
     ("E064", "def f(u) = «linear(u)»\n" + HEAD + OK + TAIL),
     ("E024", "def f(u) = «tnh»(u)\n" + HEAD + OK + TAIL),
+    ("E026", "def f(u) = rename(u, «a» = u)\n" + HEAD + OK + TAIL),
     ("E107", "def f(u) = «prefix(u, 1, 2)»\n" + HEAD + OK + TAIL),
     ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
@@ -193,7 +227,23 @@ WHOLE_FILES = [
         + OK
         + TAIL,
     ),
-    ("E105", "«gradient f(u) = 1»\n" + HEAD + OK + TAIL),
+    ("E022", GRADIENT + "gradient «f»(u) = 2\n" + HEAD + FOK + TAIL),
+    ("E092", "gradient «f»(u) = 1\n" + HEAD + OK + TAIL),
+    ("E092", "gradient «f»(u) = 1\ndef f(u) = u\n" + HEAD + FOK + TAIL),
+    ("E092", "gradient «relu»(u) = 1\n" + HEAD + OK + TAIL),
+    ("E092", "def f(u) = u\n«gradient f(u, v) = 1»\n" + HEAD + FOK + TAIL),
+    ("E092", "def f(u) = u\n«gradient f = 1»\n" + HEAD + FOK + TAIL),
+    ("E092", "def f(u) = u\ngradient f(u) = «(1, u)»\n" + HEAD + FOK + TAIL),
+    ("E006", "def f(u) = u\ngradient f(«2») = 1\n" + HEAD + FOK + TAIL),
+    ("E025", "def f(u) = u\ngradient f(u) = «f»(u)\n" + HEAD + FOK + TAIL),
+    ("E026", "def f(u) = u\ngradient f(v) = «u»\n" + HEAD + FOK + TAIL),
+    (
+        "E092",
+        "def f(u, a) = sum(u, a)\ngradient f(u, a) = (1, 0)\n"
+        + HEAD
+        + "h[t] = h[t-1] * «f(x[t], a)»"
+        + TAIL,
+    ),
 ]
 
 #: (code, an algebra file)

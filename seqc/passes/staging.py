@@ -26,7 +26,7 @@ def stage(analysis: Analysis) -> Plan:
     recurrence = analysis.recurrence
     refuse_foresight(recurrence)
     histories = find_histories(recurrence)
-    if any(s.method != "scan" for s in analysis.strata):
+    if any(s.method != "scan" or not s.coefficient for s in analysis.strata):
         return Plan(analysis, histories, ())
     layout = lay_out(analysis, histories)
     groups = materialise(layout, histories)

@@ -23,8 +23,9 @@ class LawReport:
 class StratumReport:
     """One stratum, as a person asks about it.
 
-    ``coefficient``, ``offset``, ``log_coefficient``, ``log_offset`` and
-    ``adjoint`` are printed forms (empty where there is none).
+    ``coefficient``, ``offset``, ``log_coefficient``, ``log_offset``, ``adjoint``,
+    ``carries`` (``h[t-1]``) and ``parts`` (``a = …``) are printed forms (empty where
+    there is none).
     """
 
     states: tuple[str, ...]
@@ -42,6 +43,8 @@ class StratumReport:
     log_offset: str = ""
     adjoint: tuple[str, ...] = ()
     laws: tuple[LawReport, ...] = ()
+    carries: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with the attribute names of this class."""
@@ -62,6 +65,8 @@ class StratumReport:
             "log_coefficient": self.log_coefficient,
             "log_offset": self.log_offset,
             "adjoint": list(self.adjoint),
+            "carries": list(self.carries),
+            "parts": list(self.parts),
             "laws": [{"law": w.law, "verdict": str(w.verdict)} for w in self.laws],
         }
 

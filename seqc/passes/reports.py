@@ -8,7 +8,7 @@ from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
 from seqc.passes.formulas import Formulas, formulas
-from seqc.passes.pipeline import Compilation, library_algebras
+from seqc.passes.pipeline import Compilation
 from seqc.symbolic.algebra import prove
 
 
@@ -42,12 +42,12 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
     def shown(n: int | None) -> str:
         return "" if n is None else text.definition(n)
 
-    laws = tuple(
-        LawReport(law.law, law.verdict)
-        for a in library_algebras()
-        if a.name == s.algebra
-        for law in prove(a)
-    )
+    laws: tuple[LawReport, ...] = ()
+    parts: tuple[str, ...] = ()
+    if s.law is not None:
+        laws = prove(s.law)
+        named = zip(s.law.parts, s.parts, strict=True)
+        parts = tuple(f"{name} = {shown(n)}" for name, n in named)
     return StratumReport(
         states=s.states,
         algebra=s.algebra,
@@ -64,6 +64,8 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
         log_offset=shown(s.log_offset),
         adjoint=adjoint_lines(plan, s),
         laws=laws,
+        carries=tuple(f"{state}[t-{lag}]" for state, lag in s.carries),
+        parts=parts,
     )
 
 

@@ -90,8 +90,32 @@ def _product(a: Form, b: Form, join: Any) -> Form | None:
 
 
 def _reduced(form: Form) -> Form | None:
-    """Without the maxima that another makes redundant."""
-    kept = frozenset(c for c in form if not any(other < c for other in form))
+    """Without the maxima that another makes redundant; of the numbers in one, the largest."""
+    form = frozenset(_with_one_number(c) for c in form)
+    kept = frozenset(c for c in form if not any(_implied(c, other) for other in form))
     if len(kept) > _CLAUSES or any(len(c) > _CLAUSES for c in kept):
         return None
     return kept
+
+
+def _with_one_number(clause: frozenset[Any]) -> frozenset[Any]:
+    import sympy as sp
+
+    numbers = [x for x in clause if x.is_Number]
+    if not numbers:
+        return clause
+    largest = max(numbers)
+    if largest is sp.oo:
+        return frozenset([sp.oo])
+    rest = clause - frozenset(numbers)
+    return rest if rest and largest is -sp.oo else rest | {largest}
+
+
+def _implied(clause: frozenset[Any], other: frozenset[Any]) -> bool:
+    """Whether a maximum is never less than another one of the form, and so redundant beside it."""
+    if clause == other:
+        return False
+    mine = [x for x in clause if x.is_Number]
+    theirs = [x for x in other if x.is_Number]
+    rest = other - frozenset(theirs)
+    return rest <= clause and (not theirs or bool(mine and mine[0] >= theirs[0]))

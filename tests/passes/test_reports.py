@@ -19,7 +19,7 @@ LAYERS = [
     for name in seqc.check(path)
 ]
 LEAVES = r"\(\)|, ,|\b(load|constant|scalar|prev|grad|adjoint)\("
-METHODS = {"scan", "newton", "sequential"}
+METHODS = {"scan", "march", "newton", "sequential"}
 JACOBIANS = {"diagonal", "block", "full"}
 
 
@@ -102,7 +102,7 @@ output h[t]
 """)
     (stratum,) = report["Slow"].strata
     assert (stratum.method, stratum.algebra, stratum.jacobian) == (
-        "sequential", "nonlinear", "diagonal"
+        "march", "nonlinear", "diagonal"
     )  # fmt: skip
     assert stratum.adjoint == ()
     assert report["Slow"].stages == ("step by step on the reference backend",)

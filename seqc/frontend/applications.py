@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from seqc.diagnostics import Label, Span
 from seqc.frontend import syntax as s
 from seqc.frontend.expressions import Builder
-from seqc.frontend.nodes import Call, Evaluation
 from seqc.frontend.lags import read_lag
+from seqc.frontend.nodes import Call, Evaluation
 from seqc.frontend.problems import Problems, a_number, listing, shorten
 from seqc.frontend.scope import Scope
 from seqc.ir.algebra import Algebra, find_algebra

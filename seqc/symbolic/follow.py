@@ -18,20 +18,21 @@ from seqc.ir.algebra import Algebra
 from seqc.ir.ops import POINTWISE
 from seqc.ir.verdict import Verdict
 from seqc.symbolic.actions import apply, expressions
-from seqc.symbolic.affine import Pair, Ring, combine, constant, is_linear, variable
+from seqc.symbolic.affine import Pair, Ring, combine, constant, is_linear, terms_of, variable
 from seqc.symbolic.base import RangeBuilder
 from seqc.symbolic.normal import equal
 from seqc.symbolic.shapes import Form, Shape
 from seqc.symbolic.tosympy import number, operations
 
-#: Free conditions that a proof takes both ways, and nodes that it follows.
+#: Free conditions that a proof takes both ways; nodes that it follows, and terms they come to.
 _CONDITIONS = 4
 _NODES = 120
+_TERMS = 128
 
 _MAX = {"le": (1, 0), "lt": (1, 0), "ge": (0, 1), "gt": (0, 1)}
 
 
-def view(b: RangeBuilder, n: int) -> tuple[str, tuple[int, ...]]:
+def view(b: RangeBuilder, n: int, depth: int = 3) -> tuple[str, tuple[int, ...]]:
     """Operation and arguments of a node; a choice of the larger or smaller of two as max or min."""
     node = b.nodes[n]
     if node.op != "where":
@@ -47,7 +48,7 @@ def view(b: RangeBuilder, n: int) -> tuple[str, tuple[int, ...]]:
     if (yes, no) == (smaller, larger):
         return "min", (yes, no)
     # where(u < low, low, min(u, high)) is max(low, min(u, high)) if low <= high; and mirrored.
-    inner, parts = view(b, no) if b.nodes[no].op in ("where", "min", "max") else ("", ())
+    inner, parts = view(b, no, depth - 1) if depth else ("", ())
     if inner in ("min", "max") and len(parts) == 2:
         u, limit = (smaller, larger) if inner == "min" else (larger, smaller)
         if yes == limit and u in parts:
@@ -101,7 +102,8 @@ def prove_shape(
 ) -> Verdict:
     """Whether law.apply of the form's parts is the root, whatever is free of the carry."""
     conditions = _conditions(b, past)
-    if len(conditions) > _CONDITIONS or len(past) > _NODES:
+    terms = terms_of(b.graph, (read,), past)[root]
+    if len(conditions) > _CONDITIONS or len(past) > _NODES or terms > _TERMS:
         return Verdict("unknown", "the update is too large to prove its form")
     for truths in itertools.product((True, False), repeat=len(conditions)):
         if not _holds(b, read, root, past, shape, law, dict(zip(conditions, truths, strict=True))):

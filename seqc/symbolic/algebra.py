@@ -34,6 +34,8 @@ _SPLIT = 6
 #: Terms that a side of a law may come to once it is expanded; fewer where maxima are compared.
 _TERMS = 4000
 _LATTICE_TERMS = 400
+#: Maxima, minima and the like that an algebra may hold.
+_JOINS = 16
 
 
 @lru_cache(maxsize=64)
@@ -157,8 +159,9 @@ def _listing(algebra: Algebra) -> str:
 
 def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
     symbols, sized = laws(algebra, terms)[name]
-    most = _LATTICE_TERMS if any(n.op in ("max", "min") for n in algebra.nodes) else _TERMS
-    if max(max(side) for side in sized(dict.fromkeys(symbols, 1))) > most:
+    joins = sum(n.op in ("max", "min", "logaddexp") for n in algebra.nodes)
+    most = _LATTICE_TERMS if joins else _TERMS
+    if joins > _JOINS or max(max(side) for side in sized(dict.fromkeys(symbols, 1))) > most:
         return Verdict("unknown", "no counterexample in numbers, and too large to expand")
     count = 0
     _, sides = laws(algebra, expressions)[name]

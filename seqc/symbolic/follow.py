@@ -28,6 +28,9 @@ from seqc.symbolic.tosympy import number, operations
 _CONDITIONS = 4
 _NODES = 120
 _TERMS = 128
+#: Joins of each kind that normal forms are written out for within about a second.
+_JOINS = {"max": 24, "min": 24, "logaddexp": 8, "softplus": 8, "div": 8}
+_MIXED = 8
 
 _MAX = {"le": (1, 0), "lt": (1, 0), "ge": (0, 1), "gt": (0, 1)}
 
@@ -103,13 +106,22 @@ def prove_shape(
     """Whether law.apply of the form's parts is the root, whatever is free of the carry."""
     conditions = _conditions(b, past)
     terms = terms_of(b.graph, (read,), past)[root]
-    if len(conditions) > _CONDITIONS or len(past) > _NODES or terms > _TERMS:
+    large = len(past) > _NODES or terms > _TERMS or _too_deep(b, past)
+    if len(conditions) > _CONDITIONS or large:
         return Verdict("unknown", "the update is too large to prove its form")
     for truths in itertools.product((True, False), repeat=len(conditions)):
         if not _holds(b, read, root, past, shape, law, dict(zip(conditions, truths, strict=True))):
             return Verdict("unknown", f"that the update is {law.title} is not proved")
     states = f"{', '.join(law.parts)} applied to the past"
     return Verdict("proved", f"update - ({states}) is zero in one normal form")
+
+
+def _too_deep(b: RangeBuilder, past: Sequence[int]) -> bool:
+    """Whether there are more joins on the way than a normal form is written out for."""
+    met = [view(b, n)[0] for n in past]
+    counts = {kind: met.count(kind) for kind in _JOINS}
+    mixed = counts["max"] and counts["min"] and counts["max"] + counts["min"] > _MIXED
+    return bool(mixed) or any(counts[kind] > most for kind, most in _JOINS.items())
 
 
 def _conditions(b: RangeBuilder, past: Sequence[int]) -> list[int]:

@@ -17,6 +17,8 @@ from seqc.ir.algebra import Algebra
 from seqc.symbolic.evaluate import evaluate
 from seqc.symbolic.tosympy import to_sympy
 
+_MANY = 1_000_000
+
 #: What a law says: both sides, from the values of its free symbols.
 Sides = Callable[[Mapping[str, Any]], tuple[Sequence[Any], Sequence[Any]]]
 
@@ -41,6 +43,25 @@ def expressions(algebra: Algebra, symbols: Mapping[str, Any]) -> Sequence[Any]:
     }
     found = to_sympy(algebra.nodes, leaves)
     return [found[i] for i in range(len(algebra.nodes))]
+
+
+def terms(algebra: Algebra, symbols: Mapping[str, Any]) -> Sequence[Any]:
+    """How many terms each expression comes to once expanded, about; symbols hold their own."""
+    out: list[int] = []
+    for node in algebra.nodes:
+        counts = [out[a] for a in node.args]
+        if node.op == "symbol":
+            size = int(symbols.get(str(node.attrs[0]), 1))
+        elif node.op in ("mul", "div"):
+            size = counts[0] * counts[1]
+        elif node.op == "pow":
+            power = algebra.nodes[node.args[1]]
+            literal = abs(float(power.attrs[0])) if power.op == "const" else _MANY
+            size = counts[0] ** int(literal) if counts[0] == 1 or literal < 32 else _MANY
+        else:
+            size = sum(counts) or 1
+        out.append(min(size, _MANY))
+    return out
 
 
 def identity(algebra: Algebra, evaluator: Evaluator = floats) -> tuple[Any, ...]:

@@ -162,7 +162,7 @@ def prove_affine(nodes: Graph, reads: Sequence[int], root: int, past: Sequence[i
     if root in reads or not past:
         return Verdict("proved", "there is nothing to expand")
     form = "a * h + b" if len(reads) == 1 else "A h + b"
-    if _terms(nodes, reads, past)[root] <= _TERMS:
+    if terms_of(nodes, reads, past)[root] <= _TERMS:
         if _expands(nodes, reads, root, past):
             return Verdict("proved", f"update - ({form}) expands to zero")
         return Verdict("unknown", f"update - ({form}) does not expand to zero")
@@ -174,7 +174,7 @@ def prove_affine(nodes: Graph, reads: Sequence[int], root: int, past: Sequence[i
     return Verdict("unknown", "a step of the induction does not expand to zero")
 
 
-def _terms(nodes: Graph, reads: Sequence[int], past: Sequence[int]) -> dict[int, int]:
+def terms_of(nodes: Graph, reads: Sequence[int], past: Sequence[int]) -> dict[int, int]:
     """An upper bound on the terms of each node once expanded."""
     out = dict.fromkeys(reads, 1)
     for n in past:

@@ -18,20 +18,24 @@ from seqc.ir.algebra import Algebra
 from seqc.ir.ops import POINTWISE
 from seqc.ir.verdict import Verdict
 from seqc.symbolic.actions import apply, expressions
-from seqc.symbolic.affine import Pair, Ring, combine, constant, is_linear, variable
+from seqc.symbolic.affine import Pair, Ring, combine, constant, is_linear, terms_of, variable
 from seqc.symbolic.base import RangeBuilder
 from seqc.symbolic.normal import equal
 from seqc.symbolic.shapes import Form, Shape
 from seqc.symbolic.tosympy import number, operations
 
-#: Free conditions that a proof takes both ways, and nodes that it follows.
+#: Free conditions that a proof takes both ways; nodes that it follows, and terms they come to.
 _CONDITIONS = 4
 _NODES = 120
+_TERMS = 128
+#: Joins of each kind that normal forms are written out for within about a second.
+_JOINS = {"max": 24, "min": 24, "logaddexp": 8, "softplus": 8, "div": 8}
+_MIXED = 8
 
 _MAX = {"le": (1, 0), "lt": (1, 0), "ge": (0, 1), "gt": (0, 1)}
 
 
-def view(b: RangeBuilder, n: int) -> tuple[str, tuple[int, ...]]:
+def view(b: RangeBuilder, n: int, depth: int = 3) -> tuple[str, tuple[int, ...]]:
     """Operation and arguments of a node; a choice of the larger or smaller of two as max or min."""
     node = b.nodes[n]
     if node.op != "where":
@@ -47,7 +51,7 @@ def view(b: RangeBuilder, n: int) -> tuple[str, tuple[int, ...]]:
     if (yes, no) == (smaller, larger):
         return "min", (yes, no)
     # where(u < low, low, min(u, high)) is max(low, min(u, high)) if low <= high; and mirrored.
-    inner, parts = view(b, no) if b.nodes[no].op in ("where", "min", "max") else ("", ())
+    inner, parts = view(b, no, depth - 1) if depth else ("", ())
     if inner in ("min", "max") and len(parts) == 2:
         u, limit = (smaller, larger) if inner == "min" else (larger, smaller)
         if yes == limit and u in parts:
@@ -101,13 +105,23 @@ def prove_shape(
 ) -> Verdict:
     """Whether law.apply of the form's parts is the root, whatever is free of the carry."""
     conditions = _conditions(b, past)
-    if len(conditions) > _CONDITIONS or len(past) > _NODES:
+    terms = terms_of(b.graph, (read,), past)[root]
+    large = len(past) > _NODES or terms > _TERMS or _too_deep(b, past)
+    if len(conditions) > _CONDITIONS or large:
         return Verdict("unknown", "the update is too large to prove its form")
     for truths in itertools.product((True, False), repeat=len(conditions)):
         if not _holds(b, read, root, past, shape, law, dict(zip(conditions, truths, strict=True))):
             return Verdict("unknown", f"that the update is {law.title} is not proved")
     states = f"{', '.join(law.parts)} applied to the past"
     return Verdict("proved", f"update - ({states}) is zero in one normal form")
+
+
+def _too_deep(b: RangeBuilder, past: Sequence[int]) -> bool:
+    """Whether there are more joins on the way than a normal form is written out for."""
+    met = [view(b, n)[0] for n in past]
+    counts = {kind: met.count(kind) for kind in _JOINS}
+    mixed = counts["max"] and counts["min"] and counts["max"] + counts["min"] > _MIXED
+    return bool(mixed) or any(counts[kind] > most for kind, most in _JOINS.items())
 
 
 def _conditions(b: RangeBuilder, past: Sequence[int]) -> list[int]:

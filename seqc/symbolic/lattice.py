@@ -19,6 +19,8 @@ Form: TypeAlias = frozenset[frozenset[Any]]
 
 #: Larger forms than this are not written out.
 _CLAUSES = 64
+#: Terms that one step may build.
+_WORK = 4096
 
 
 def lattice_form(expression: Any) -> Form | None:
@@ -84,7 +86,7 @@ def _swapped(form: Form, factor: Any) -> Form | None:
 
 
 def _product(a: Form, b: Form, join: Any) -> Form | None:
-    if len(a) * len(b) > _CLAUSES * 4:
+    if sum(len(x) for x in a) * sum(len(y) for y in b) > _WORK:
         return None
     return _reduced(frozenset(join(x, y) for x in a for y in b))
 

@@ -8,7 +8,7 @@ else the reference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from seqc.diagnostics import Diagnostic, Span
 from seqc.ir.algebra import Algebra, find_algebra
@@ -18,41 +18,19 @@ from seqc.ir.plan import Stratum
 from seqc.ir.recurrence import Application, Recurrence
 from seqc.ir.verdict import Verdict
 from seqc.symbolic import refusals
-from seqc.symbolic.affine import Linearity, Ring, linearity, prove_affine
-from seqc.symbolic.algebra import acts_affinely, prove
+from seqc.symbolic.affine import Linearity, Ring, prove_affine
+from seqc.symbolic.algebra import acts_affinely, keeps, together
 from seqc.symbolic.domains import domain_reason, law_reason, log_form
 from seqc.symbolic.follow import follow, prove_shape
 from seqc.symbolic.numeric import disagreement
 from seqc.symbolic.refusals import Refusal
 from seqc.symbolic.rewrite import StableBuilder
 from seqc.symbolic.shapes import SHAPES
+from seqc.symbolic.step import Step, carry_node, read_step
 from seqc.symbolic.strata import Component
 
-#: Carries of one stratum: block-affine is written out for so many states, …
+#: Carries of one stratum that is scanned: block-affine is written out for so many states.
 _SCANNED = 4
-#: … and a kernel that marches keeps so many in registers.
-_MARCHED = 16
-
-
-@dataclass(frozen=True)
-class _Step:
-    """What one step of a stratum reads, and what it makes of it.
-
-    ``carries`` are empty where they are no registers (a lag that is a size, an
-    equation that is carried); ``reads`` are their nodes, ``after`` theirs a step on.
-    """
-
-    recurrence: Recurrence
-    component: Component
-    past: Linearity
-    jacobian: str
-    carries: tuple[tuple[str, int], ...] = ()
-    reads: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.component.states, *self.component.others)
 
 
 class Solver:
@@ -68,7 +46,7 @@ class Solver:
         """The stratum of a component; builds the nodes of its parts."""
         if not component.reads:
             return self._free(recurrence, component)
-        step = self._step(recurrence, component)
+        step = read_step(recurrence, component, self.builder, self.ring)
         named = [a for a in recurrence.applied if a.state in component.states]
         if named:
             return self._named(step, named[0])
@@ -83,77 +61,30 @@ class Solver:
             return found
         return self._refused(step, refusals.nonlinear(recurrence, component, step.past.obstacle))
 
-    # ---- what a step is
-
-    def _step(self, recurrence: Recurrence, component: Component) -> _Step:
-        nodes = recurrence.nodes
-        names = (*component.states, *component.others)
-        roots = [n for n in (recurrence.definition(name) for name in names) if n is not None]
-        past = linearity(nodes, component.reads, roots, self.ring)
-        axes = {nodes[n].axes for n in component.reads}
-        axes |= {s.axes for s in recurrence.states if s.name in component.states}
-        axes |= {e.axes for e in recurrence.equations if e.name in component.others}
-        lags: dict[str, int] = {}
-        counted = not component.others
-        for n in component.reads:
-            name, lag = nodes[n].attrs
-            if isinstance(lag, str):
-                counted = False
-            else:
-                lags[str(name)] = max(lags.get(str(name), 1), int(lag))
-        counted = counted and sum(lags.values()) <= _MARCHED
-        plain = past.mixing is None and len(axes) == 1
-        single = len(names) == 1 and max(lags.values(), default=1) == 1
-        jacobian = "full" if not plain else "diagonal" if single else "block"
-        step = _Step(recurrence, component, past, jacobian)
-        if not counted:
-            return step
-        carries = [(s, k) for s in component.states for k in range(1, lags[s] + 1)]
-        reads = {(s, k): self._read(recurrence, s, k) for s, k in carries}
-        after = tuple(recurrence.state(s).update if k == 1 else reads[s, k - 1] for s, k in carries)
-        columns = tuple(reads[c] for c in carries)
-        past = linearity(self.builder.graph, columns, roots, self.ring)
-        return replace(step, past=past, carries=tuple(carries), reads=columns, after=after)
-
-    def _read(self, recurrence: Recurrence, state: str, lag: int) -> int:
-        """The node of a carry; a delay may have steps that nobody reads."""
-        axes = recurrence.state(state).axes
-        return self.builder.add("read", axes=axes, attrs=(state, lag))
-
     # ---- laws
 
     def _laws(self, law: Algebra | None, name: str) -> Verdict:
         """What the laws of an algebra come to, together; a refuted one is an error."""
         if law is None:
             return Verdict("unknown", f"no algebra named {name} is at hand")
-        laws = prove(law)
-        for found in laws:
-            if found.verdict == "refuted":
-                self.notes.append(refusals.refuted_law(law, found.law, found.verdict))
-                return found.verdict
-        for found in laws:
-            if found.verdict == "unknown":
-                return Verdict("unknown", f"{found.law}: {found.verdict.reason}")
-        if law.name == "affine" and law in self.algebras and not acts_affinely(law):
-            return Verdict("unknown", "algebra affine does not apply as a * h + b")
-        return Verdict("proved", f"the laws of {law.title} hold")
+        verdict, refuted = together(law)
+        if refuted:
+            self.notes.append(refusals.refuted_law(law, refuted, verdict))
+        if verdict == "proved" and law.name == "affine" and law in self.algebras:
+            if not acts_affinely(law):
+                return Verdict("unknown", "algebra affine does not apply as a * h + b")
+        return verdict
 
     def _domains(self, law: Algebra, parts: tuple[int, ...]) -> str:
         """The domain that is not proved of its part; empty where all are."""
         for d in law.domains:
             lies = self.builder.ranges[parts[law.parts.index(d.part)]]
-            holds = {
-                "ge": lies.lo >= d.bound,
-                "gt": lies.lo > d.bound or (lies.lo == d.bound and lies.lo_open),
-                "le": lies.hi <= d.bound,
-                "lt": lies.hi < d.bound or (lies.hi == d.bound and lies.hi_open),
-            }
-            if not holds[d.op]:
+            if not keeps(d, lies):
                 return f"{d} is not proved of its part, which lies in {lies}"
         return ""
 
     def _checked(
-        self, step: _Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict
+        self, step: Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict
     ) -> Verdict:
         """The verdict, unless numbers speak against it."""
         if verdict != "proved":
@@ -170,8 +101,8 @@ class Solver:
         law = find_algebra(self.algebras, "affine", 1)
         laws = self._laws(law, "affine")
         state = recurrence.state(component.states[0])
-        read = self._read(recurrence, state.name, 1)
-        step = _Step(
+        read = carry_node(self.builder, recurrence, state.name, 1)
+        step = Step(
             recurrence, component, Linearity((), {}, None, None), "diagonal",
             ((state.name, 1),), (read,), (state.update,),
         )  # fmt: skip
@@ -180,7 +111,7 @@ class Solver:
             return self._unproved(step, "affine", laws)
         return self._affine(step, law, (self.builder.const(0.0), state.update), verdict)
 
-    def _linear(self, step: _Step) -> Stratum:
+    def _linear(self, step: Step) -> Stratum:
         count = len(step.carries)
         if not count:
             return self._refused(step, refusals.too_late(step.recurrence, step.component))
@@ -218,7 +149,7 @@ class Solver:
         )
 
     def _affine(
-        self, step: _Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict
+        self, step: Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict
     ) -> Stratum:
         coefficient, offset = parts
         interval = self.builder.ranges[coefficient]
@@ -234,7 +165,7 @@ class Solver:
             log_offset=log_offset,
         )
 
-    def _scan(self, step: _Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict) -> Stratum:
+    def _scan(self, step: Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict) -> Stratum:
         return Stratum(
             states=step.names,
             algebra=law.title,
@@ -249,7 +180,7 @@ class Solver:
             reason=verdict.reason,
         )
 
-    def _shaped(self, step: _Step) -> Stratum | None:
+    def _shaped(self, step: Step) -> Stratum | None:
         """A nonlinear update of one carry that has a shape."""
         if len(step.carries) != 1 or step.jacobian != "diagonal":
             return None
@@ -271,7 +202,7 @@ class Solver:
                 return self._scan(step, law, parts, verdict)
         return None
 
-    def _mixing(self, step: _Step) -> Stratum:
+    def _mixing(self, step: Step) -> Stratum:
         """Linear, but channels meet: along one axis, the others march; else a full matrix."""
         nodes = self.builder.graph
         axes = {s.axes for s in step.recurrence.states if s.name in step.component.states}
@@ -301,7 +232,7 @@ class Solver:
             )
         return self._refused(step, refusals.mixing(step.recurrence, step.component, step.past))
 
-    def _named(self, step: _Step, named: Application) -> Stratum:
+    def _named(self, step: Step, named: Application) -> Stratum:
         """The algebra that the spec names, if its laws, domains and parts bear it out."""
         law, recurrence = named.algebra, step.recurrence
         laws = self._laws(law, law.name)
@@ -335,7 +266,7 @@ class Solver:
 
     # ---- no scan
 
-    def _unproved(self, step: _Step, name: str, verdict: Verdict) -> Stratum:
+    def _unproved(self, step: Step, name: str, verdict: Verdict) -> Stratum:
         refusal = refusals.unproved(
             step.recurrence, step.names[0], name.replace("_", "-"), verdict.reason
         )
@@ -345,7 +276,7 @@ class Solver:
 
     def _refused(
         self,
-        step: _Step,
+        step: Step,
         refusal: Refusal,
         verdict: Verdict | None = None,
         silent: bool = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -275,3 +276,41 @@ def test_the_log_domain_is_recommended_for_exponentials() -> None:
     (s,) = analysis("h[t] = exp(x[t]) * h[t-1] + exp(-x[t])").strata
     assert s.domain == "linear"
     assert "the log domain is recommended" in s.domain_reason
+
+
+def chained(count: int, term: str) -> str:
+    lines = []
+    for i in range(count):
+        previous = f"v{i - 1}[t]" if i else "h[t-1]"
+        lines.append(f"v{i}[t] = {term.format(p=previous, i=i + 1)}")
+    return "\n".join([*lines, f"h[t] = v{count - 1}[t]"])
+
+
+@pytest.mark.parametrize(
+    ("term", "few", "algebra", "many"),
+    [
+        ("max({p} + sin(x[t] * {i}), x[t] * {i})", 12, "max-plus", 60),
+        ("min(max(0.5 * {p} + x[t], x[t] - {i}), x[t] * {i})", 3, "clamped-affine", 12),
+        ("x[t] + {i} / (1 + {p})", 5, "mobius", 50),
+        ("logaddexp(x[t] + {p}, x[t] * {i})", 4, "log-affine", 40),
+        ("max({p} + x[t] * {i}, {p})", 4, "max-plus", 60),
+    ],
+)
+def test_proofs_are_bounded(term: str, few: int, algebra: str, many: int) -> None:
+    """What is too large to prove marches: a file must not cost more than seconds."""
+    (s,) = analysis(chained(few, term)).strata
+    assert (s.algebra, s.method) == (algebra, "scan")
+    begun = time.perf_counter()
+    (s,) = analysis(chained(many, term)).strata
+    assert (s.algebra, s.method) == ("nonlinear", "march")
+    assert time.perf_counter() - begun < 10
+
+
+def test_an_algebra_too_large_to_prove_is_unknown() -> None:
+    value = "h + a"
+    for i in range(20):
+        value = f"min(max({value}, -{i + 1}e9), {i + 1}e9)"
+    text = f"algebra big(a)\nidentity 0\ncompose b after c = b + c\napply h -> {value}\n"
+    found = analysis(f"{text}{HEAD}h[t] = big(x[t])(h[t-1])\noutput h[t]\n")
+    assert found.strata[0].verdict == "unknown"
+    assert [d.code for d in found.diagnostics] == ["W107"]

@@ -80,4 +80,5 @@ CODES: dict[str, str] = {
     # warnings
     "W001": "a name is never used",
     "W002": "an equation makes an outer product that nothing reduces or stores",
+    "W003": "the gradient of a parameter is zero everywhere",
 }

@@ -345,6 +345,12 @@ def test_hints(line: str, hint: str) -> None:
             "v[t]: b = linear(x[t])\n«o[t]» = v[t] * h[t-1]\nq[t] = tanh(o[t])\nh[t] = h[t-1]\n"
             "output q[t]",
         ),
+        ("W003", "param «v»: a = 0\nh[t] = h[t-1] * floor(v)"),
+        ("W003", "param «v»: a = 0\nh[t] = where(h[t-1] > v, 1, h[t-1])"),
+        ("W003", "param «v»: 1 = 0\nh[t] = drop(h[t-1], v)"),
+        ("W003", "v[t]: a = «linear(x[t])»\nh[t] = h[t-1] * where(v[t], 1, 2)"),
+        ("W003", "v[t]: a = «linear(x[t])»\nh[t] = h[t-1] * sign(v[t-1])"),
+        ("W003", "param «v»: a = 0\nstate g[t]: a = sign(v)\ng[t] = g[t-1]\nh[t] = g[t]"),
     ],
 )
 def test_warnings(code: str, lines: str) -> None:
@@ -364,12 +370,48 @@ def test_warnings(code: str, lines: str) -> None:
     [
         "o[t]: (a, b) = v[t] * x[t]\noutput o[t]",  # declared
         "o[t] = v[t] * x[t]\nr[t] = sum(o[t], b)\noutput r[t]",  # reduced
+        "size c = b\no[t] = v[t] * x[t]\nr[t] = sum(rename(o[t], b = c), c)\noutput r[t]",
         "o[t] = v[t] * x[t]\nstate C[t]: (a, b)\nC[t] = C[t-1] + o[t]\noutput C[t]",  # stored
     ],
 )
 def test_an_outer_product_that_is_meant_gets_no_warning(lines: str) -> None:
     text = HEAD + OK + "\nv[t]: b = linear(x[t])\n" + lines + TAIL
     assert parse_spec(Source(text))[1] == ()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "param v: a = 0\nh[t] = h[t-1] * (floor(v) + v)",
+        "param v: a = 0\nh[t] = h[t-1] * where(v > 0, v, 1)",
+        "v[t]: a = linear(x[t])\nh[t] = h[t-1] * sign(v[t]) + v[t-1]",
+        "state g[t]: a = learned\ng[t] = g[t-1]\nh[t] = sign(g[t])",
+    ],
+)
+def test_a_parameter_that_learns_somewhere_gets_no_warning(lines: str) -> None:
+    assert [w.code for w in parse_spec(Source(HEAD + lines + TAIL))[1] if w.code == "W003"] == []
+
+
+def test_a_surrogate_gradient_makes_a_parameter_learn() -> None:
+    head = "def f(u) = sign(u)\ngradient f(u) = exp(-u * u)\n" + HEAD
+    text = head + "param v: a = 0\nh[t] = h[t-1] * f(x[t] - v)" + TAIL
+    assert [w.code for w in parse_spec(Source(text))[1] if w.code == "W003"] == []
+
+
+def test_a_parameter_that_never_learns_is_told_why() -> None:
+    text = HEAD + "param v: a = 0\nq = 2 * v\nh[t] = h[t-1] * sign(q) + b" + TAIL
+    (warning,) = parse_spec(Source(text, "cell.seq"))[1]
+    assert (
+        render(warning)
+        == """\
+warning[W003]: the parameter `v` never learns: its gradient is zero everywhere
+ --> cell.seq:7:7
+  |
+7 | param v: a = 0
+  |       ^
+  = hint: all that depends on it passes `sign`; state another derivative: `gradient f(u) = …` \
+after a `def`"""
+    )
 
 
 def rendered(text: str) -> str:

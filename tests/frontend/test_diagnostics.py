@@ -99,6 +99,9 @@ IN_A_LAYER = [
     ("E060", "h[t] = h[t-1] * «rename(x[t])»"),
     ("E060", "size c = a\nh[t] = h[t-1] * «rename(a = c, x[t])»"),
     ("E060", "size c = a\nh[t] = h[t-1] * «rename(x[t], c, a = c)»"),
+    ("E047", "v[t] = «prefix(0.5, p, p)»\nh[t] = h[t-1] * v[t]"),
+    ("E047", "v[t]: (a, b) = «prefix(0.5, p, p)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E062", "h[t] = h[t-1] + prefix(«h[t-1]», p, p)"),
     # functions
     ("E060", "h[t] = «tanh(h[t-1], 2)»"),
     ("E060", "h[t] = «softmax(h[t-1])»"),
@@ -182,7 +185,6 @@ IN_A_LAYER = [
     ("E105", "h[t] = h[t-1]\n«gradient truncated(3)»"),
     ("E105", "h[t] = h[t-1]\n«gradient exact»"),
     ("E106", "h[t] = h[t-1]\n«penalty budget = mean(abs(w - p))»"),
-    ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
 ]
 
 #: (code, a whole file)
@@ -208,7 +210,6 @@ WHOLE_FILES = [
     ("E064", "def f(u) = «linear(u)»\n" + HEAD + OK + TAIL),
     ("E024", "def f(u) = «tnh»(u)\n" + HEAD + OK + TAIL),
     ("E026", "def f(u) = rename(u, «a» = u)\n" + HEAD + OK + TAIL),
-    ("E107", "def f(u) = «prefix(u, 1, 2)»\n" + HEAD + OK + TAIL),
     ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
     ("E023", "def «tanh»(u) = u\n" + HEAD + OK + TAIL),

@@ -109,10 +109,8 @@ def _contraction(
     for position in sorted(below):
         node = nodes[position]
         args = node.args[:1] if node.op == "div" else node.args
-        whole = all(extent(a) != extent(position) for a in node.args) or any(
-            a in parts for a in args
-        )
-        if not whole:
+        larger = all(extent(a) != extent(position) for a in node.args)
+        if not larger and not any(a in parts for a in args):
             continue
         found = _Product()
         for a in args:

@@ -26,10 +26,16 @@ def contract(printer: TorchPrinter, found: Contraction, node: Node) -> Text:
         equation = f"{' '.join(terms)} -> {subscript(inner, letters, lead)}"
         operands = ", ".join(g.code for g in groups)
         result = Text(f'contract("{equation}", {operands})', axes=inner, lead=lead)
-    if not found.outside:
+    if found.outside:
+        result = multiplied([*(printer.values[f] for f in found.outside), result], node.axes)
+    for f in found.divisors:
+        divisor = printer.values[f]
+        code = f"{wrap(align(result, node.axes), 6)} / {wrap(align(divisor, node.axes), 7)}"
+        lead = result.lead or (divisor.lead and not divisor.number)
+        result = Text(code, 6, node.axes, False, lead)
+    if not found.negative:
         return result
-    factors = [*(printer.values[f] for f in found.outside), result]
-    return multiplied(factors, node.axes)
+    return Text(f"-{wrap(result, 7)}", 7, node.axes, False, result.lead)
 
 
 def axis_order(printer: TorchPrinter, found: Contraction) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from seqc.codegen.contractions import contract, renamed
 from seqc.codegen.names import Namer
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
-from seqc.ir.contraction import Contraction, contraction
+from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import Node
 from seqc.ir.plan import History, KernelStage, Plan
 from seqc.ir.recurrence import LearnedMap, time_varying
@@ -35,12 +35,7 @@ class Equations:
             names.setdefault(s.update, s.name)
         self.inputs = {i.name: self.namer.fresh(i.name) for i in self.recurrence.inputs}
         self.printer = TorchPrinter(self.nodes, self.leaf, self.namer, names)
-        timed = time_varying(self.recurrence)
-        self.products: dict[int, Contraction] = {
-            n: found
-            for n, node in enumerate(self.nodes)
-            if node.op == "reduce" and (found := contraction(self.nodes, timed, n)) is not None
-        }
+        self.products = contractions(self.recurrence)
 
     @property
     def lines(self) -> list[str]:

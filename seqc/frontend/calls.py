@@ -19,6 +19,7 @@ from seqc.frontend.functions import (
 from seqc.frontend.gradients import grafted
 from seqc.frontend.maps import learned_map
 from seqc.frontend.nodes import Call, Evaluation, SizeName
+from seqc.frontend.prefixes import prefix_mask
 from seqc.frontend.problems import a_number, shorten
 from seqc.ir.ops import CONDITIONS
 
@@ -65,6 +66,9 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         return builder.add("index", axes=(axis,), attrs=(axis,), span=span)
     if name == "drop":
         result = yield _drop(builder, expr, call)
+        return result
+    if name == "prefix":
+        result = yield prefix_mask(builder, expr, call)
         return result
     axis = axis_of(builder, arguments[1], call) if len(arguments) > 1 else None
     needs_axis = name in ("sum", "mean", "cumsum", "shift")

@@ -75,8 +75,8 @@ CODES: dict[str, str] = {
     "E104": "`solve` is not available yet",
     "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
-    "E107": "`prefix` is not available yet",
     # warnings
     "W001": "a name is never used",
     "W002": "an equation makes an outer product that nothing reduces or stores",
+    "W003": "the gradient of a parameter is zero everywhere",
 }

@@ -27,7 +27,7 @@ MAPS: dict[str, tuple[str, ...]] = {
 }
 
 #: Functions that look along an axis or make a mask.
-STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "rename", "drop"})
+STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "rename", "drop", "prefix"})
 
 #: Functions of complex values; `cis` makes one of an angle.
 COMPLEX_FUNCTIONS = frozenset({"re", "im", "conj", "cis"})
@@ -45,20 +45,20 @@ USAGE: dict[str, str] = {
     "shift": "shift(e, axis, k)",
     "rename": "rename(e, old = new)",
     "drop": "drop(e, p)",
+    "prefix": "prefix(share, sharpness, epsilon)",
     "linear": "linear(a, b, …, bias = true, weight = init)",
     "conv": "conv(x[t], width, causal = true, depthwise = false)",
 }
 
 _ARITY: dict[str, int] = {
     **{name: POINTWISE[op] for name, op in POINTWISE_FUNCTIONS.items()},
-    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2,
+    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2, "prefix": 3,
     **dict.fromkeys(sorted(COMPLEX_FUNCTIONS), 1),
 }  # fmt: skip
 
 #: Functions that are promised: name -> (code, what to do instead).
 LATER_FUNCTIONS: dict[str, tuple[str, str]] = {
     "conv2d": ("E101", "flatten the space into an axis and use `linear`, or map outside the layer"),
-    "prefix": ("E107", "write the mask out with `sigmoid`, `index(axis)` and `where`"),
 }
 
 #: Every name that a `def` cannot take, because the language has it.

@@ -17,7 +17,7 @@ from seqc.frontend.names import Declarations
 from seqc.frontend.order import Reference, build_order, references
 from seqc.frontend.problems import Problems, listing, shorten
 from seqc.frontend.scope import KINDS, SEQUENCES, Scope, Symbol
-from seqc.frontend.warnings import warn_outer_products, warn_unused
+from seqc.frontend.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.ir.recurrence import Equation, Init, Param, Recurrence, State
 
 LATER_STATEMENTS = {
@@ -123,6 +123,7 @@ def build_layer(
     )
     owners = {part: name for name, named in real.items() for part, _ in named}
     warn_outer_products(recurrence, scope, owners, problems)
+    warn_flat(recurrence, problems)
     return recurrence
 
 

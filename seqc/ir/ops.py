@@ -29,6 +29,9 @@ POINTWISE: dict[str, int] = {
 #: Operations whose value is a truth value.  ``isset`` turns a number into one (x != 0).
 CONDITIONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset"})
 
+#: Operations whose derivative is zero wherever it exists.
+FLAT = CONDITIONS | {"sign", "floor", "stop"}
+
 # Leaves of a Recurrence's graph.  attrs in brackets.
 #   const  (value,)            a number
 #   size   (name,)             a size as a number

@@ -10,7 +10,9 @@ torch.minimum has it), so they stand in differentiate.py, as does ``graft``; con
 
 from __future__ import annotations
 
-from seqc.ir.ops import CONDITIONS
+from seqc.ir.ops import FLAT
+
+__all__ = ["CHOICES", "DERIVATIVES", "FLAT", "STATED"]
 
 #: operation -> its derivative by each argument.
 DERIVATIVES: dict[str, tuple[str, ...]] = {
@@ -37,9 +39,6 @@ DERIVATIVES: dict[str, tuple[str, ...]] = {
     "sin": ("cos(x)",),
     "cos": ("-sin(x)",),
 }
-
-#: Operations whose derivative is zero wherever it exists.
-FLAT = CONDITIONS | {"sign", "floor", "stop"}
 
 #: Operations whose derivative is stated by the spec: graft(value, x, slope) has 1 by its value,
 #: ``slope`` by x and, the slope being a derivative already, none by the slope.

@@ -99,6 +99,9 @@ IN_A_LAYER = [
     ("E060", "h[t] = h[t-1] * «rename(x[t])»"),
     ("E060", "size c = a\nh[t] = h[t-1] * «rename(a = c, x[t])»"),
     ("E060", "size c = a\nh[t] = h[t-1] * «rename(x[t], c, a = c)»"),
+    ("E047", "v[t] = «prefix(0.5, p, p)»\nh[t] = h[t-1] * v[t]"),
+    ("E047", "v[t]: (a, b) = «prefix(0.5, p, p)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E062", "h[t] = h[t-1] + prefix(«h[t-1]», p, p)"),
     # functions
     ("E060", "h[t] = «tanh(h[t-1], 2)»"),
     ("E060", "h[t] = «softmax(h[t-1])»"),
@@ -190,7 +193,6 @@ IN_A_LAYER = [
     ("E105", "h[t] = h[t-1]\n«gradient truncated(3)»"),
     ("E105", "h[t] = h[t-1]\n«gradient exact»"),
     ("E106", "h[t] = h[t-1]\n«penalty budget = mean(abs(w - p))»"),
-    ("E107", "h[t] = «prefix(h[t-1], p, p)»"),
 ]
 
 #: (code, a whole file)
@@ -216,7 +218,6 @@ WHOLE_FILES = [
     ("E064", "def f(u) = «linear(u)»\n" + HEAD + OK + TAIL),
     ("E024", "def f(u) = «tnh»(u)\n" + HEAD + OK + TAIL),
     ("E026", "def f(u) = rename(u, «a» = u)\n" + HEAD + OK + TAIL),
-    ("E107", "def f(u) = «prefix(u, 1, 2)»\n" + HEAD + OK + TAIL),
     ("E022", "def f(u, «u») = u\n" + HEAD + OK + TAIL),
     ("E022", "def f(u) = u\ndef «f»(v) = v\n" + HEAD + OK + TAIL),
     ("E023", "def «tanh»(u) = u\n" + HEAD + OK + TAIL),
@@ -365,6 +366,12 @@ def test_hints(line: str, hint: str) -> None:
             "v[t]: b = linear(x[t])\n«o[t]» = v[t] * h[t-1]\nq[t] = tanh(o[t])\nh[t] = h[t-1]\n"
             "output q[t]",
         ),
+        ("W003", "param «v»: a = 0\nh[t] = h[t-1] * floor(v)"),
+        ("W003", "param «v»: a = 0\nh[t] = where(h[t-1] > v, 1, h[t-1])"),
+        ("W003", "param «v»: 1 = 0\nh[t] = drop(h[t-1], v)"),
+        ("W003", "v[t]: a = «linear(x[t])»\nh[t] = h[t-1] * where(v[t], 1, 2)"),
+        ("W003", "v[t]: a = «linear(x[t])»\nh[t] = h[t-1] * sign(v[t-1])"),
+        ("W003", "param «v»: a = 0\nstate g[t]: a = sign(v)\ng[t] = g[t-1]\nh[t] = g[t]"),
     ],
 )
 def test_warnings(code: str, lines: str) -> None:
@@ -384,12 +391,48 @@ def test_warnings(code: str, lines: str) -> None:
     [
         "o[t]: (a, b) = v[t] * x[t]\noutput o[t]",  # declared
         "o[t] = v[t] * x[t]\nr[t] = sum(o[t], b)\noutput r[t]",  # reduced
+        "size c = b\no[t] = v[t] * x[t]\nr[t] = sum(rename(o[t], b = c), c)\noutput r[t]",
         "o[t] = v[t] * x[t]\nstate C[t]: (a, b)\nC[t] = C[t-1] + o[t]\noutput C[t]",  # stored
     ],
 )
 def test_an_outer_product_that_is_meant_gets_no_warning(lines: str) -> None:
     text = HEAD + OK + "\nv[t]: b = linear(x[t])\n" + lines + TAIL
     assert parse_spec(Source(text))[1] == ()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "param v: a = 0\nh[t] = h[t-1] * (floor(v) + v)",
+        "param v: a = 0\nh[t] = h[t-1] * where(v > 0, v, 1)",
+        "v[t]: a = linear(x[t])\nh[t] = h[t-1] * sign(v[t]) + v[t-1]",
+        "state g[t]: a = learned\ng[t] = g[t-1]\nh[t] = sign(g[t])",
+    ],
+)
+def test_a_parameter_that_learns_somewhere_gets_no_warning(lines: str) -> None:
+    assert [w.code for w in parse_spec(Source(HEAD + lines + TAIL))[1] if w.code == "W003"] == []
+
+
+def test_a_surrogate_gradient_makes_a_parameter_learn() -> None:
+    head = "def f(u) = sign(u)\ngradient f(u) = exp(-u * u)\n" + HEAD
+    text = head + "param v: a = 0\nh[t] = h[t-1] * f(x[t] - v)" + TAIL
+    assert [w.code for w in parse_spec(Source(text))[1] if w.code == "W003"] == []
+
+
+def test_a_parameter_that_never_learns_is_told_why() -> None:
+    text = HEAD + "param v: a = 0\nq = 2 * v\nh[t] = h[t-1] * sign(q) + b" + TAIL
+    (warning,) = parse_spec(Source(text, "cell.seq"))[1]
+    assert (
+        render(warning)
+        == """\
+warning[W003]: the parameter `v` never learns: its gradient is zero everywhere
+ --> cell.seq:7:7
+  |
+7 | param v: a = 0
+  |       ^
+  = hint: all that depends on it passes `sign`; state another derivative: `gradient f(u) = …` \
+after a `def`"""
+    )
 
 
 def rendered(text: str) -> str:

@@ -74,6 +74,12 @@ def _lines(layer: LayerReport) -> Iterator[str]:
         yield from _block(f"{i}. {text}" for i, text in enumerate(layer.stages, 1))
     else:
         yield "  stages: none, the layer runs step by step"
+    if layer.costs:
+        yield ""
+        yield "  what a kernel moves and computes, a step and element, in float32"
+        for cost in layer.costs:
+            yield f"    {cost.name} forward   {cost.forward}"
+            yield f"    {' ' * len(cost.name)} backward  {cost.backward}"
 
 
 def explain_stratum(s: StratumReport) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
+from seqc.passes.costs import kernel_cost
 from seqc.passes.formulas import Formulas, formulas
 from seqc.passes.pipeline import Compilation
 from seqc.symbolic.algebra import prove
@@ -32,6 +33,7 @@ def layer_report(plan: Plan) -> LayerReport:
         equations=tuple(equations),
         stages=tuple(stages(plan)),
         diagnostics=plan.analysis.diagnostics,
+        costs=tuple(kernel_cost(k) for k in plan.stages if isinstance(k, KernelStage)),
     )
 
 

@@ -1,0 +1,273 @@
+"""Graphs as MathML: every operation's own notation, and names for what stands in several places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from seqc.codegen.mathml import (
+    ADDS, COMPARES, ELLIPSIS, FRACTION, OPEN, POWER, TIMES, Piece, apply, atom, brackets, cases, group,
+    indexed, number, operator, row, upright, value, word, wrapped,
+)  # fmt: skip
+from seqc.ir.graph import Graph, Node, reachable
+from seqc.ir.recurrence import LearnedMap, Recurrence
+
+Leaf = Callable[[int], Piece | None]
+_COMPARED = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
+#: A formula with more markup than this is cut: a page is read by a person.
+_LIMIT = 60_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """``left = right``; the right side in chunks that a line may break between."""
+
+    left: str
+    right: tuple[str, ...]
+    note: str = ""
+
+
+class Printer:
+    """Prints nodes; ``leaf`` prints leaves, ``names`` are the nodes that have names."""
+
+    def __init__(self, graph: Graph, leaf: Leaf, names: Mapping[int, str]) -> None:
+        self.graph = graph
+        self.leaf = leaf
+        self.names = dict(names)
+        self._drawn: dict[int, list[tuple[str, str]]] = {}
+
+    def definition(self, root: int) -> tuple[str, ...]:
+        """The formula of a node, named values standing for themselves except the node itself."""
+        pieces: dict[int, Piece] = {}
+        for n in self._below([root]):
+            if n != root and n in self.names:
+                pieces[n] = atom(self.names[n])
+                continue
+            known = self.leaf(n)
+            if known is None:
+                known = self._join(n, pieces)
+            # Cut before it is copied into whatever it stands in.
+            size = sum(len(chunk) for chunk in known.chunks)
+            pieces[n] = known if size <= _LIMIT else atom(ELLIPSIS)
+        return pieces[root].chunks
+
+    def share(self, roots: Iterable[int], letter: str, least: int) -> list[Line]:
+        """Give names to unnamed terms of ``least`` operations or more that stand twice.
+
+        The definitions of the new names, in order.
+        """
+        roots = list(roots)
+        order = self._below(roots)
+        uses = dict.fromkeys(order, 0)
+        for n in order:
+            if n in roots or not self._closed(n):
+                for a in self.graph[n].args:
+                    if a in uses:
+                        uses[a] += 1
+        weights: dict[int, int] = {}
+        found: list[int] = []
+        for n in order:
+            weights[n] = 1
+            if self._closed(n):
+                continue
+            weights[n] += sum(weights[a] for a in self.graph[n].args)
+            if uses[n] > 1 and weights[n] >= least and n not in roots:
+                found.append(n)
+                weights[n] = 1
+        for i, n in enumerate(found, 1):
+            self.names[n] = indexed(letter, str(i) if len(found) > 1 else "")
+        return [Line(self.names[n], self.definition(n)) for n in found]
+
+    def _closed(self, n: int) -> bool:
+        return n in self.names or self.leaf(n) is not None
+
+    def _below(self, roots: Iterable[int]) -> list[int]:
+        """What the roots need, arguments first; not looked into: what has a name."""
+        roots = list(roots)
+        seen: set[int] = set()
+        stack = list(roots)
+        while stack:
+            n = stack.pop()
+            if n not in seen:
+                seen.add(n)
+                if self.leaf(n) is None and (n not in self.names or n in roots):
+                    stack.extend(self.graph[n].args)
+        return sorted(seen)
+
+    def _join(self, n: int, pieces: dict[int, Piece]) -> Piece:
+        """One operation, with the brackets that its arguments need."""
+        node = self.graph[n]
+        args = [pieces[a] for a in node.args]
+        inner = [a.markup for a in args]
+        match node.op:
+            case "add" | "sub":
+                return _sum(node.op, *args)
+            case "mul":
+                return self._product(node, pieces)
+            case "div":
+                return Piece((f"<mfrac>{group(inner[0])}{group(inner[1])}</mfrac>",), FRACTION)
+            case "pow":
+                base = wrapped(args[0], POWER + 1).markup
+                return Piece((f"<msup>{group(base)}{group(inner[1])}</msup>",), POWER)
+            case "neg":
+                first, *rest = wrapped(args[0], TIMES).chunks
+                return Piece((operator("−", "prefix") + first, *rest), ADDS)
+            case "sqrt":
+                return atom(f"<msqrt>{inner[0]}</msqrt>")
+            case "abs":
+                return atom(brackets(inner[0], "|", "|"))
+            case "where":
+                return self._cases(n, pieces)
+            case "isset":
+                return Piece((inner[0] + operator("≠") + "<mn>0</mn>",), COMPARES)
+            case "reduce":
+                return _reduction(str(node.attrs[0]), str(node.attrs[1]), args[0])
+            case "cumsum" | "shift":
+                under = [word(str(a)) if i == 0 else f"<mn>{a}</mn>" for i, a in
+                         enumerate(node.attrs)]  # fmt: skip
+                return atom(
+                    apply(f"<msub>{upright(node.op)}{row(operator(',').join(under))}</msub>", *inner)
+                )
+            case "keep":
+                return atom(apply(f"<msub>{upright('keep')}{word(str(node.attrs[0]))}</msub>", *inner))
+        if node.op in _COMPARED:
+            return Piece((inner[0] + operator(_COMPARED[node.op]) + inner[1],), COMPARES)
+        return atom(apply(upright(node.op), *inner))
+
+    def _product(self, node: Node, pieces: dict[int, Piece]) -> Piece:
+        # Numbers first and the past last, as papers have it; the graph sorts arguments its own way.
+        rank = {"number": 0, "past": 2}
+        a, b = sorted(node.args, key=lambda n: rank.get(pieces[n].kind, 1))
+        left = pieces[a] if pieces[a].kind == "number" else wrapped(pieces[a], TIMES)
+        right = wrapped(pieces[b], TIMES)
+        axes = (self.graph[a].axes, self.graph[b].axes)
+        if pieces[a].kind == "number" and right.kind != "number":
+            sign = operator("\u2062")
+        else:
+            sign = operator("⊙" if axes[0] and axes[0] == axes[1] else "·")
+        first, *rest = right.chunks
+        kind = "past" if "past" in (left.kind, right.kind) else ""
+        return Piece((*left.chunks, sign + first, *rest), TIMES, kind)
+
+    def _cases(self, n: int, pieces: dict[int, Piece]) -> Piece:
+        condition, then, otherwise = self.graph[n].args
+        rows = [(pieces[then].markup, pieces[condition].markup)]
+        # A choice within the last branch is one more case of this one.
+        inner = self._drawn.get(otherwise) if otherwise not in self.names else None
+        rows += inner or [(pieces[otherwise].markup, "")]
+        self._drawn[n] = rows
+        return Piece((cases(rows),), OPEN)
+
+
+def _sum(op: str, left: Piece, right: Piece) -> Piece:
+    if op == "add" and left.kind == "number" and right.kind != "number":
+        left, right = right, left
+    sign = "+" if op == "add" else "−"
+    right = wrapped(right, ADDS if op == "add" and not _signed(right) else TIMES)
+    first, *rest = right.chunks
+    return Piece((*wrapped(left, ADDS).chunks, operator(sign) + first, *rest), ADDS)
+
+
+def _signed(piece: Piece) -> bool:
+    return piece.chunks[0].startswith('<mo form="prefix">−')
+
+
+def _reduction(kind: str, axis: str, arg: Piece) -> Piece:
+    if kind == "sum":
+        sign = f'<munder><mo form="prefix" largeop="true" movablelimits="false">∑</mo>{word(axis)}</munder>'
+        first, *rest = wrapped(arg, TIMES).chunks
+        return Piece((sign + first, *rest), OPEN)
+    under = f"<munder>{upright(kind)}{word(axis)}</munder>"
+    return atom(apply(under, arg.markup))
+
+
+# --- a layer's own graph
+
+
+def equation_names(r: Recurrence) -> dict[int, str]:
+    """The nodes that the spec names, as they are written."""
+    names: dict[int, str] = {}
+    for e in r.equations:
+        names.setdefault(e.node, value(e.name, None if e.constant else 0))
+    for s in r.states:
+        names.setdefault(s.update, value(s.name))
+    return names
+
+
+def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, list[Line]]:
+    """The printer of a layer's graph, and the definitions of what it gives names of its own.
+
+    These are learned maps that several formulas use, and terms that stand in several places.
+    ``extra`` are roots besides the equations.
+    """
+    names = equation_names(r)
+
+    def leaf(n: int) -> Piece | None:
+        node = r.nodes[n]
+        match node.op:
+            case "const":
+                return number(float(node.attrs[0]))
+            case "size" | "hyper" | "param":
+                return atom(value(str(node.attrs[0]), None))
+            case "symbol":
+                return atom(word(str(node.attrs[0])))
+            case "index":
+                return atom(apply(upright("index"), word(node.axes[0])))
+            case "read":
+                lag = node.attrs[1]
+                assert isinstance(lag, int | str)
+                return atom(value(str(node.attrs[0]), lag), "" if lag == 0 else "past")
+        return None
+
+    printer = _LayerPrinter(r, leaf, names)
+    roots = [*dict.fromkeys([*(e.node for e in r.equations), *(s.update for s in r.states), *extra])]
+    shown = reachable(r.nodes, roots)
+    uses = dict.fromkeys(sorted(shown), 0)
+    for n in shown:
+        for a in r.nodes[n].args:
+            uses[a] += 1
+    lines: list[Line] = []
+    for n, count in uses.items():
+        if r.nodes[n].op == "map" and count > 1 and n not in printer.names:
+            name = value(r.maps[int(r.nodes[n].attrs[0])].prefix, 0, "^")
+            lines.append(Line(name, printer.definition(n)))
+            printer.names[n] = name
+    return printer, lines + printer.share(roots, "u", 4)
+
+
+class _LayerPrinter(Printer):
+    """A printer that knows a layer's learned maps."""
+
+    def __init__(self, r: Recurrence, leaf: Leaf, names: Mapping[int, str]) -> None:
+        super().__init__(r.nodes, leaf, names)
+        self.maps = r.maps
+
+    def _join(self, n: int, pieces: dict[int, Piece]) -> Piece:
+        node = self.graph[n]
+        if node.op != "map":
+            return super()._join(n, pieces)
+        return learned(self.maps[int(node.attrs[0])], [pieces[a] for a in node.args])
+
+
+def learned(m: LearnedMap, args: list[Piece]) -> Piece:
+    """W x + b, or W ∗ x + b for a convolution, of stacked arguments where there are several."""
+    weight = f"<msub><mi>W</mi>{_label(m.prefix)}</msub>"
+    if len(args) == 1:
+        source = wrapped(args[0], FRACTION).markup
+    else:
+        source = brackets(operator(",").join(a.markup for a in args), "[", "]")
+    if m.kind == "conv":
+        width = f"<mn>{m.width}</mn>" if isinstance(m.width, int) else word(m.width)
+        product = weight + f'<msub><mo form="infix">∗</mo>{width}</msub>' + source
+    else:
+        product = weight + operator("\u2062") + source
+    if not m.bias:
+        return Piece((product,), TIMES)
+    bias = f"<msub><mi>b</mi>{_label(m.prefix)}</msub>"
+    return Piece((product, operator("+") + bias), ADDS)
+
+
+def _label(prefix: str) -> str:
+    first, *rest = prefix.split(".")
+    return row(*[part for i, name in enumerate([first, *rest]) for part in
+                 ([operator(",")] if i else []) + [word(name)]])  # fmt: skip

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqc.codegen.formulas import Line, Printer, equation_names
-from seqc.codegen.mathml import Piece, atom, indexed, lagged, number, value, word
+from seqc.codegen.formulas import Line, Printer, equation_names, free
+from seqc.codegen.mathml import Piece, atom, indexed, lagged, number, total, value, word
 from seqc.ir.graph import Graph, Node
 from seqc.ir.ops import COMMUTATIVE
 from seqc.ir.plan import KernelStage, MapStage, Plan
 
 PARTIAL = "<mi>∂</mi>"
-_SUM = '<munder><mo form="prefix" largeop="true" movablelimits="false">∑</mo><mi>t</mi></munder>'
 
 
 def adjoint_lines(
@@ -44,7 +43,7 @@ def adjoint_lines(
     for name, node, summed in left:
         right = ("<mn>0</mn>",) if node is None else printer.definition(node)
         if summed:
-            right = (f"{_SUM}<mrow>{''.join(right)}</mrow>",)
+            right = (f"{total('<mi>t</mi>')}<mrow>{''.join(right)}</mrow>",)
         lines.append(Line(name, right))
     return lines
 
@@ -135,7 +134,7 @@ class _Names:
             case _:
                 constant = n in self.stage.constants
                 if n not in self.nameless:
-                    letter, count = ("κ" if constant else "p"), len(self.nameless)
+                    letter, count = ("κ" if constant else free("pmr", self.r)), len(self.nameless)
                     index = str(count) if count else ""
                     self.nameless[n] = indexed(letter, index, None if constant else 0)
                 name = self.nameless[n]
@@ -160,7 +159,9 @@ class _Names:
                     site = str(self.r.nodes[self.stage.masks[i]].attrs[0])
                     out[n] = atom(f"<msubsup><mi>keep</mi><mi>t</mi>{word(site)}</msubsup>")
                 case "prev":
-                    out[n] = atom(value(kernel.carries[i].name, 1), "past")
+                    # A delay line's carries say how far back they lie.
+                    back = getattr(kernel.carries[i], "lag", 1)
+                    out[n] = atom(value(kernel.carries[i].name, back), "past")
                 case "grad":
                     out[n] = atom(self.label(self.stage.outputs[i], PARTIAL))
                 case "adjoint":

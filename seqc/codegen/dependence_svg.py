@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import pairwise
 
 from seqc.codegen.dependence import Dependence, Value
 from seqc.codegen.layered import LANE, Edge, Item, Layout, lay_out
 
 #: More values than this make no readable drawing.
 LIMIT = 80
-MARGIN, CAPTION, INSIDE = 10.0, 24.0, 14.0
+MARGIN, CAPTION, INSIDE = 10.0, 14.0, 14.0
+PORTS = 36.0
 _LONGEST = 22
 
 
@@ -25,12 +26,37 @@ class Box:
     width: float
     height: float
 
+    @property
+    def middle(self) -> float:
+        """Its middle, from the left."""
+        return self.x + self.width / 2
+
+    @property
+    def radius(self) -> int:
+        """How round its corners are."""
+        return {"input": 20, "output": 20, "past": 13, "learned": 3}.get(self.value.kind, 7)
+
+    @property
+    def name(self) -> str:
+        """The name, cut to fit."""
+        return shortened(self.value.name)
+
+    @property
+    def index(self) -> str:
+        """What stands below the name, cut to fit."""
+        return shortened(self.value.index)
+
+    @property
+    def note(self) -> str:
+        """The small line, cut to fit."""
+        return shortened(self.value.note)
+
 
 @dataclass(frozen=True)
 class Frame:
     """A drawn stratum."""
 
-    caption: str
+    caption: tuple[str, ...]
     x: float
     y: float
     width: float
@@ -60,7 +86,7 @@ class Drawing:
     height: float
 
 
-def draw(graph: Dependence, captions: Sequence[str]) -> Drawing:
+def draw(graph: Dependence, captions: Sequence[tuple[str, ...]]) -> Drawing:
     """Place a graph: each stratum by itself first, then the strata among the other values."""
     values = {v.key: v for v in graph.values}
     home = {k: i for i, members in enumerate(graph.strata) for k in members}
@@ -113,7 +139,7 @@ def draw(graph: Dependence, captions: Sequence[str]) -> Drawing:
 class _Stratum:
     """A stratum's members in a frame, with ports where edges come in and leave."""
 
-    def __init__(self, graph: Dependence, number: int, caption: str) -> None:
+    def __init__(self, graph: Dependence, number: int, caption: tuple[str, ...]) -> None:
         members = set(graph.strata[number])
         self.values = {v.key: v for v in graph.values}
         self.members = [v for v in graph.values if v.key in members]
@@ -125,21 +151,26 @@ class _Stratum:
         sinks = {a: None for a, b in graph.edges if a in members and b not in members}
         entries = [(f"in {a}", b) for a, b in graph.edges if a in sources and b in members]
         leaving = [(a, f"out {a}") for a in sinks]
-        items = [
-            Item(v.key, *size(v), rank=1 if v.kind == "past" else 0) for v in self.members
-        ] + [Item(p, LANE, 0) for p in [*(f"in {a}" for a in sources), *(b for _, b in leaving)]]
+        items = [Item(v.key, *size(v), rank=1 if v.kind == "past" else 0) for v in self.members] + [
+            Item(p, LANE, 0) for p in [*(f"in {a}" for a in sources), *(b for _, b in leaving)]
+        ]
         self.edges = [*self.forth, *entries, *leaving]
         self.layout = lay_out(
-            items, [Edge(a, b) for a, b in self.edges], gap=36.0,
+            items, [Edge(a, b) for a, b in self.edges], gap=PORTS,
             top=frozenset(f"in {a}" for a in sources), bottom=frozenset(b for _, b in leaving),
         )  # fmt: skip
         self.loops = [self._loop(i, a, b) for i, (a, b) in enumerate(self.back)]
         side = 12.0 * len(self.back) + (6.0 if self.back else 0.0)
-        self.left = INSIDE
-        self.top = CAPTION + INSIDE + (6.0 * len(self.back))
+        # The caption stands in the left lower corner, left of all that leaves there.
+        wide = max(text_width(line, 11) for line in caption) + 18
+        lowest = min((self.layout.places[b][0] for _, b in leaving), default=wide)
+        self.left = INSIDE + max(0.0, wide - lowest - INSIDE)
+        self.top = INSIDE + 6.0 * len(self.back)
         low = max((y for loop in self.loops for _, y in loop), default=0.0)
-        self.width = max(self.layout.width + 2 * INSIDE + side, text_width(caption, 11) + 20)
-        self.height = max(self.layout.height, low) + self.top + INSIDE
+        self.width = max(self.layout.width + self.left + INSIDE + side, wide)
+        # The ports' own band, where there is one, is room for the caption too.
+        room = CAPTION * len(caption) + 10 - (PORTS if leaving else 0.0)
+        self.height = max(self.layout.height, low) + self.top + max(room, INSIDE)
 
     def port(self, key: str, entering: bool) -> float:
         """Where the edges of a value pass the frame, from its left."""
@@ -213,13 +244,13 @@ def shortened(text: str) -> str:
 def _box(value: Value, layout: Layout, x: float, y: float) -> Box:
     width, height = size(value)
     left, top = layout.places[value.key]
-    return Box(value, left + x, top + y, width, height)
+    return Box(value, round(left + x, 1), round(top + y, 1), width, height)
 
 
 def _moved(
     points: Sequence[tuple[float, float]], x: float, y: float
 ) -> tuple[tuple[float, float], ...]:
-    return tuple((px + x, py + y) for px, py in points)
+    return tuple((round(px + x, 1), round(py + y, 1)) for px, py in points)
 
 
 def _line(
@@ -227,7 +258,9 @@ def _line(
 ) -> Line:  # fmt: skip
     """Vertical stretches, and curves between them."""
     path = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if (x0, y0) == (x1, y1):
+            continue  # it would leave the arrow at the end without a direction
         if x0 == x1:
             path.append(f"V{_n(y1)}")
         else:

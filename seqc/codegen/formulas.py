@@ -5,15 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from seqc.codegen.mathml import (
-    ADDS, COMPARES, ELLIPSIS, FRACTION, OPEN, POWER, TIMES, Piece, apply, atom, brackets, cases, group,
-    indexed, number, operator, row, upright, value, word, wrapped,
-)  # fmt: skip
+    ADDS,
+    ATOM,
+    COMPARES,
+    ELLIPSIS,
+    FRACTION,
+    NEGATED,
+    OPEN,
+    POWER,
+    TIMES,
+    Piece,
+    apply,
+    atom,
+    brackets,
+    cases,
+    group,
+    indexed,
+    math,
+    number,
+    operator,
+    row,
+    total,
+    upright,
+    value,
+    word,
+    wrapped,
+)
 from seqc.ir.graph import Graph, Node, reachable
 from seqc.ir.recurrence import LearnedMap, Recurrence
 
 Leaf = Callable[[int], Piece | None]
 _COMPARED = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
+_MINUS = operator("−", "prefix")
 #: A formula with more markup than this is cut: a page is read by a person.
 _LIMIT = 60_000
 
@@ -25,6 +51,11 @@ class Line:
     left: str
     right: tuple[str, ...]
     note: str = ""
+
+    @property
+    def sides(self) -> tuple[Markup, Markup]:
+        """Both sides as elements of a page."""
+        return math(self.left), math(*self.right)
 
 
 class Printer:
@@ -78,6 +109,10 @@ class Printer:
             self.names[n] = indexed(letter, str(i) if len(found) > 1 else "")
         return [Line(self.names[n], self.definition(n)) for n in found]
 
+    def value_of(self, name: str, constant: bool) -> str:
+        """An equation's left side."""
+        return value(name, None if constant else 0)
+
     def _closed(self, n: int) -> bool:
         return n in self.names or self.leaf(n) is not None
 
@@ -111,7 +146,7 @@ class Printer:
                 return Piece((f"<msup>{group(base)}{group(inner[1])}</msup>",), POWER)
             case "neg":
                 first, *rest = wrapped(args[0], TIMES).chunks
-                return Piece((operator("−", "prefix") + first, *rest), ADDS)
+                return Piece((_MINUS + first, *rest), NEGATED)
             case "sqrt":
                 return atom(f"<msqrt>{inner[0]}</msqrt>")
             case "abs":
@@ -126,10 +161,14 @@ class Printer:
                 under = [word(str(a)) if i == 0 else f"<mn>{a}</mn>" for i, a in
                          enumerate(node.attrs)]  # fmt: skip
                 return atom(
-                    apply(f"<msub>{upright(node.op)}{row(operator(',').join(under))}</msub>", *inner)
+                    apply(
+                        f"<msub>{upright(node.op)}{group(operator(',').join(under))}</msub>", *inner
+                    )
                 )
             case "keep":
-                return atom(apply(f"<msub>{upright('keep')}{word(str(node.attrs[0]))}</msub>", *inner))
+                return atom(
+                    apply(f"<msub>{upright('keep')}{word(str(node.attrs[0]))}</msub>", *inner)
+                )
         if node.op in _COMPARED:
             return Piece((inner[0] + operator(_COMPARED[node.op]) + inner[1],), COMPARES)
         return atom(apply(upright(node.op), *inner))
@@ -138,16 +177,18 @@ class Printer:
         # Numbers first and the past last, as papers have it; the graph sorts arguments its own way.
         rank = {"number": 0, "past": 2}
         a, b = sorted(node.args, key=lambda n: rank.get(pieces[n].kind, 1))
-        left = pieces[a] if pieces[a].kind == "number" else wrapped(pieces[a], TIMES)
+        left = wrapped(pieces[a], NEGATED)
         right = wrapped(pieces[b], TIMES)
         axes = (self.graph[a].axes, self.graph[b].axes)
         if pieces[a].kind == "number" and right.kind != "number":
             sign = operator("\u2062")
         else:
             sign = operator("⊙" if axes[0] and axes[0] == axes[1] else "·")
+        if a == b and right.binds == ATOM:
+            return Piece((f"<msup>{group(right.markup)}<mn>2</mn></msup>",), POWER)
         first, *rest = right.chunks
         kind = "past" if "past" in (left.kind, right.kind) else ""
-        return Piece((*left.chunks, sign + first, *rest), TIMES, kind)
+        return Piece((*left.chunks, sign + first, *rest), min(left.binds, TIMES), kind)
 
     def _cases(self, n: int, pieces: dict[int, Piece]) -> Piece:
         condition, then, otherwise = self.graph[n].args
@@ -163,18 +204,15 @@ def _sum(op: str, left: Piece, right: Piece) -> Piece:
     if op == "add" and left.kind == "number" and right.kind != "number":
         left, right = right, left
     sign = "+" if op == "add" else "−"
-    right = wrapped(right, ADDS if op == "add" and not _signed(right) else TIMES)
+    bare = op == "add" and right.binds == ADDS and not right.chunks[0].startswith(_MINUS)
+    right = right if bare else wrapped(right, TIMES)
     first, *rest = right.chunks
     return Piece((*wrapped(left, ADDS).chunks, operator(sign) + first, *rest), ADDS)
 
 
-def _signed(piece: Piece) -> bool:
-    return piece.chunks[0].startswith('<mo form="prefix">−')
-
-
 def _reduction(kind: str, axis: str, arg: Piece) -> Piece:
     if kind == "sum":
-        sign = f'<munder><mo form="prefix" largeop="true" movablelimits="false">∑</mo>{word(axis)}</munder>'
+        sign = total(word(axis))
         first, *rest = wrapped(arg, TIMES).chunks
         return Piece((sign + first, *rest), OPEN)
     under = f"<munder>{upright(kind)}{word(axis)}</munder>"
@@ -220,7 +258,9 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
         return None
 
     printer = _LayerPrinter(r, leaf, names)
-    roots = [*dict.fromkeys([*(e.node for e in r.equations), *(s.update for s in r.states), *extra])]
+    roots = [
+        *dict.fromkeys([*(e.node for e in r.equations), *(s.update for s in r.states), *extra])
+    ]
     shown = reachable(r.nodes, roots)
     uses = dict.fromkeys(sorted(shown), 0)
     for n in shown:
@@ -232,7 +272,14 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
             name = value(r.maps[int(r.nodes[n].attrs[0])].prefix, 0, "^")
             lines.append(Line(name, printer.definition(n)))
             printer.names[n] = name
-    return printer, lines + printer.share(roots, "u", 4)
+    return printer, lines + printer.share(roots, free("uqsw", r), 4)
+
+
+def free(letters: str, r: Recurrence) -> str:
+    """The first of the letters that the layer does not use as a name."""
+    taken = {*(e.name for e in r.equations), *(i.name for i in r.inputs)}
+    taken |= {*(s.name for s in r.states), *(p.name for p in r.params)}
+    return next((x for x in letters if x not in taken), letters[-1] + "′")
 
 
 class _LayerPrinter(Printer):
@@ -269,5 +316,10 @@ def learned(m: LearnedMap, args: list[Piece]) -> Piece:
 
 def _label(prefix: str) -> str:
     first, *rest = prefix.split(".")
-    return row(*[part for i, name in enumerate([first, *rest]) for part in
-                 ([operator(",")] if i else []) + [word(name)]])  # fmt: skip
+    return row(
+        *[
+            part
+            for i, name in enumerate([first, *rest])
+            for part in ([operator(",")] if i else []) + [word(name)]
+        ]
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 GAP, LANE = 22.0, 10.0
 _SWEEPS = 12
@@ -88,7 +89,7 @@ def lay_out(
             chain.append(_Slot(LANE, 0, weight=3.0))
             rows[i].append(chain[-1])
         chain.append(slots[e.target])
-        for i, (a, b) in enumerate(zip(chain, chain[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(chain)):
             # Offsets from the middles of the two boxes.
             start = 0.0 if i or e.start is None else e.start - a.width / 2
             end = 0.0 if b is not chain[-1] or e.end is None else e.end - b.width / 2
@@ -178,7 +179,7 @@ def _pack(row: list[_Slot]) -> None:
 
 
 def _pairs(row: list[_Slot]) -> list[tuple[_Slot, _Slot]]:
-    return list(zip(row, row[1:], strict=False))
+    return list(pairwise(row))
 
 
 def _between(a: _Slot, b: _Slot) -> float:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from markupsafe import Markup
+
 #: How tightly a term binds: what stands around it needs brackets where it binds less.
-COMPARES, OPEN, ADDS, TIMES, FRACTION, POWER, ATOM = range(7)
+COMPARES, OPEN, ADDS, NEGATED, TIMES, FRACTION, POWER, ATOM = range(8)
 _GREEK = dict(
     zip(
         "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho "
@@ -99,7 +101,7 @@ def number(value: float) -> Piece:
     else:
         shown = f"<mn>{text}</mn>"
     if negative:
-        return Piece((operator("−", "prefix") + shown,), ADDS, "number")
+        return Piece((operator("−", "prefix") + shown,), NEGATED, "number")
     return atom(shown, "number")
 
 
@@ -146,6 +148,12 @@ def apply(function: str, *args: str) -> str:
     return row(function, "<mo>\u2061</mo>", brackets(inner))
 
 
+def total(below: str) -> str:
+    """A sigma with what it runs over below it."""
+    sign = '<mo form="prefix" largeop="true" movablelimits="false">∑</mo>'
+    return f"<munder>{sign}{below}</munder>"
+
+
 def cases(rows: list[tuple[str, str]]) -> str:
     """Values, each with its condition; the last one's is empty."""
     lines = "".join(
@@ -158,6 +166,6 @@ def cases(rows: list[tuple[str, str]]) -> str:
     return f'<mrow>{brace}<mtable class="cases">{lines}</mtable></mrow>'
 
 
-def math(*chunks: str) -> str:
-    """Chunks as ``<math>`` elements that a line may break between."""
-    return " ".join(f"<math>{chunk}</math>" for chunk in chunks)
+def math(*chunks: str) -> Markup:
+    """Chunks as ``<math>`` elements that a line may break between; markup, not to be escaped."""
+    return Markup("<wbr/>".join(f'<math displaystyle="true">{chunk}</math>' for chunk in chunks))

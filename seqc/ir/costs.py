@@ -79,11 +79,12 @@ class KernelCost:
 
 def traffic_text(traffic: tuple[Traffic, ...]) -> str:
     """``12 B + 4 B a (hidden)``: the kernel's own axes first, then what fewer axes share."""
-    if not traffic:
-        return "0 B"
-    first, *rest = traffic
-    shared = "".join(f" + {t.size} B a ({', '.join(t.axes) or '1'})" for t in rest)
-    return f"{first.size} B{shared}"
+    terms = [
+        f"{t.size} B" + (f" a ({', '.join(t.axes) or '1'})" if i else "")
+        for i, t in enumerate(traffic)
+        if t.size
+    ]
+    return " + ".join(terms) or "0 B"
 
 
 def _plain(t: Traffic) -> dict[str, Any]:

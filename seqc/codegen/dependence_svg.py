@@ -65,7 +65,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Line:
-    """A drawn edge: its ends' keys, whether it is lagged or ends in an arrow, and its path."""
+    """A drawn edge: its ends' keys, whether it is lagged or ends in an arrow, and its path.
+
+    One that leaves a frame ends there, at ``out KEY``, and goes on as others.
+    """
 
     source: str
     target: str
@@ -122,7 +125,8 @@ def draw(graph: Dependence, captions: Sequence[tuple[str, ...]]) -> Drawing:
     for e, route in zip(edges, layout.routes, strict=True):
         a, b = routes[e][0]
         # One that goes on inside a frame has its arrow there.
-        lines.append(_line(values, a, b, _moved(route, MARGIN, MARGIN), e.target == b))
+        points = _moved(route, MARGIN, MARGIN)
+        lines.append(_line(a, b, values[b].kind == "past", e.target == b, points))
     for i, stratum in enumerate(inner):
         x, y = layout.places[f"stratum {i}"]
         x, y = x + MARGIN, y + MARGIN
@@ -210,12 +214,12 @@ class _Stratum:
         lines = []
         for (a, b), route in zip(self.edges, self.layout.routes, strict=True):
             points = list(_moved(route, x0, y0))
-            source, target = a.removeprefix("in "), b.removeprefix("out ")
+            source = a.removeprefix("in ")
             if a.startswith("in "):
                 points[0] = (points[0][0], y)
             if b.startswith("out "):
                 points[-1] = (points[-1][0], y + self.height)
-            lines.append(_line(self.values, source, target, tuple(points), b in members))
+            lines.append(_line(source, b, False, b in members, points))
         for (a, b), loop in zip(self.back, self.loops, strict=True):
             points = [*_moved(loop, x0, y0)]
             path = "M" + " L".join(f"{_n(px)} {_n(py)}" for px, py in points)
@@ -253,9 +257,7 @@ def _moved(
     return tuple((round(px + x, 1), round(py + y, 1)) for px, py in points)
 
 
-def _line(
-    values: dict[str, Value], a: str, b: str, points: tuple[tuple[float, float], ...], arrow: bool
-) -> Line:  # fmt: skip
+def _line(a: str, b: str, lagged: bool, arrow: bool, points: Sequence[tuple[float, float]]) -> Line:
     """Vertical stretches, and curves between them."""
     path = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
     for (x0, y0), (x1, y1) in pairwise(points):
@@ -266,7 +268,7 @@ def _line(
         else:
             middle = _n((y0 + y1) / 2)
             path.append(f"C{_n(x0)} {middle} {_n(x1)} {middle} {_n(x1)} {_n(y1)}")
-    return Line(a, b, values[b].kind == "past", arrow, "".join(path), points)
+    return Line(a, b, lagged, arrow, "".join(path), tuple(points))
 
 
 def _n(x: float) -> str:

@@ -185,7 +185,7 @@ class Printer:
         else:
             sign = operator("⊙" if axes[0] and axes[0] == axes[1] else "·")
         if a == b and right.binds == ATOM:
-            return Piece((f"<msup>{group(right.markup)}<mn>2</mn></msup>",), POWER)
+            return Piece((f"<msup>{group(right.markup)}{group('<mn>2</mn>')}</msup>",), POWER)
         first, *rest = right.chunks
         kind = "past" if "past" in (left.kind, right.kind) else ""
         return Piece((*left.chunks, sign + first, *rest), min(left.binds, TIMES), kind)

@@ -58,9 +58,14 @@ def render_page(
     layers = [_layer(layer, source, known[layer.name]) for layer in report.layers]
     page = page_environment().get_template("report/page.html.jinja")
     return page.render(
-        title=", ".join(v.name for v in layers) or source.name,
-        file=source.name, layers=layers, diagnostics=diagnostics, version=version, limit=LIMIT,
-    )  # fmt: skip
+        title=", ".join(v.name for v in layers),
+        # A spec given as text has no file's name.
+        file="" if source.name.startswith("<") else source.name,
+        layers=layers,
+        diagnostics=diagnostics,
+        version=version,
+        limit=LIMIT,
+    )
 
 
 def _layer(layer: LayerReport, source: Source, known: Known) -> LayerView:

@@ -14,6 +14,8 @@ _KEYWORDS = frozenset(
     "layer size space hyper input state param output def algebra identity compose apply solve "
     "gradient penalty".split()
 )
+#: An opening comment up to this long is shown as it is.
+_SHORT = 4
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,15 @@ def source_lines(
     end = next((_above(source, n) for n in starts if n > mine), len(source.lines) + 1)
     shared = range(1, _above(source, first))
     opening = next((n for n in shared if _says(source.line(n))), shared.stop)
+    while opening > 1 and not source.line(opening - 1).strip():
+        opening -= 1  # blank lines go with what follows
+    if opening <= _SHORT:
+        opening = 1
     numbers = [*range(opening, shared.stop), *range(_above(source, mine), end)]
     while numbers and not source.line(numbers[-1]).strip():
         numbers.pop()
+    while numbers and not source.line(numbers[0]).strip():
+        numbers.pop(0)
     spans = [s.obstacle for s in layer.plan.analysis.strata if s.obstacle is not None]
     spans = [s for s in spans if s.source.text == source.text]
     return (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 
 import seqc
 from seqc import cli
+from seqc.ir.algebra import Algebra
+from seqc.ir.graph import GraphBuilder
 from seqc.passes.pages import page
 
 ROOT = Path(__file__).parents[2]
@@ -269,6 +273,61 @@ def test_a_doc_is_text() -> None:
     text = page(seqc.check("# <script>doc()</script>\nlayer" + spec.split("layer", 1)[1]))
     assert "<script" not in text
     assert "&lt;script&gt;doc()" in text
+
+
+def coupled() -> Algebra:
+    """(h1, h2) -> (a h1 + b h2 + e, c h1 + d h2 + f)."""
+    b = GraphBuilder()
+
+    def of(text: str) -> int:
+        """A sum of products of symbols and numbers."""
+        terms = []
+        for term in text.split("+"):
+            found = [
+                b.const(float(x)) if x.isdigit() else b.add("symbol", attrs=(x,))
+                for x in term.split()
+            ]
+            terms.append(functools.reduce(lambda x, y: b.add("mul", x, y), found))
+        return functools.reduce(lambda x, y: b.add("add", x, y), terms)
+
+    composed = ["a2 a1 + b2 c1", "a2 b1 + b2 d1", "c2 a1 + d2 c1", "c2 b1 + d2 d1",
+                "a2 e1 + b2 f1 + e2", "c2 e1 + d2 f1 + f2"]  # fmt: skip
+    return Algebra(
+        name="coupled", parts=tuple("abcdef"), later=tuple(x + "2" for x in "abcdef"),
+        earlier=tuple(x + "1" for x in "abcdef"), arguments=("h1", "h2"),
+        identity=tuple(of(x) for x in "100100"), compose=tuple(of(x) for x in composed),
+        applied=(of("a h1 + b h2 + e"), of("c h1 + d h2 + f")), nodes=b.graph,
+    )  # fmt: skip
+
+
+def test_an_algebra_of_many_parts_and_carries() -> None:
+    """A stratum with two carries, h one and two steps ago, whose law has six parts."""
+    law = coupled()
+    report = seqc.check(ROOT / "seqc/zoo/qrnn.seq")
+    layer = report["QRNN"]
+    r = layer.plan.recurrence
+    read = next(n for n, node in enumerate(r.nodes) if node.op == "read" and node.attrs[1] == 1)
+    z, f = (r.definition(name) for name in "zf")
+    assert z is not None
+    assert f is not None
+    (old,) = layer.plan.analysis.strata
+    new = replace(
+        old, law=law, parts=(f, z, z, f, *old.offset, z), carries=(("c", 1), ("c", 2)),
+        after=(r.state("c").update, read), coefficient=(), offset=(),
+    )  # fmt: skip
+    plan = replace(layer.plan, analysis=replace(layer.plan.analysis, strata=(new,)))
+    text = page(replace(report, layers=(replace(layer, plan=plan),)))
+    found = equations(text)
+    # f is a name of the spec's, so the parts carry the state's.
+    assert found["sub{c,t}"].startswith("sub{f,t}")
+    rows = [shown(row) for row in parsed(text).iter("tr")]
+    for line in (
+        "sub{c,t}=subsup{e,t,c}+subsup{a,t,c}·sub{c,t−1}+subsup{b,t,c}·sub{c,t−2}",
+        "sub{c,t−1}=subsup{f,t,c}+subsup{c,t,c}·sub{c,t−1}+subsup{d,t,c}·sub{c,t−2}",
+        "subsup{c,t,c}=sub{z,t} in (−1, 1)",
+    ):
+        assert line in rows
+    assert "(1,0,0,1,0,0)" in found["id"]
 
 
 def test_a_long_spec_has_a_page_without_a_drawing() -> None:

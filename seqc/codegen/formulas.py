@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ from seqc.ir.recurrence import LearnedMap, Recurrence
 
 Leaf = Callable[[int], Piece | None]
 _COMPARED = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}
+#: A product of at most so many letters and signs is kept on one line.
+_SHORT = 30
 _MINUS = operator("−", "prefix")
 #: A formula with more markup than this is cut: a page is read by a person.
 _LIMIT = 60_000
@@ -205,9 +208,15 @@ def _sum(op: str, left: Piece, right: Piece) -> Piece:
         left, right = right, left
     sign = "+" if op == "add" else "−"
     bare = op == "add" and right.binds == ADDS and not right.chunks[0].startswith(_MINUS)
-    right = right if bare else wrapped(right, TIMES)
-    first, *rest = right.chunks
-    return Piece((*wrapped(left, ADDS).chunks, operator(sign) + first, *rest), ADDS)
+    first, *rest = _kept(right if bare else wrapped(right, TIMES))
+    return Piece((*_kept(wrapped(left, ADDS)), operator(sign) + first, *rest), ADDS)
+
+
+def _kept(piece: Piece) -> tuple[str, ...]:
+    """A term's chunks; a short product in one, so that a line breaks at the sum around it."""
+    if piece.binds < TIMES or len(re.sub("<[^>]*>", "", piece.markup)) > _SHORT:
+        return piece.chunks
+    return (piece.markup,)
 
 
 def _reduction(kind: str, axis: str, arg: Piece) -> Piece:

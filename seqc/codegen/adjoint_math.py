@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from seqc.codegen.formulas import Line, Printer, equation_names, free
 from seqc.codegen.mathml import Piece, atom, indexed, lagged, number, total, value, word
 from seqc.ir.graph import Graph, Node
+from seqc.ir.kernel import Carry
 from seqc.ir.ops import COMMUTATIVE
 from seqc.ir.plan import KernelStage, MapStage, Plan
 
@@ -29,8 +30,8 @@ def adjoint_lines(
 
     left: list[tuple[str, int | None, bool]] = []
     for carry, node in zip(kernel.carries, adjoint.carried, strict=True):
-        if carry.name in wanted:
-            left.append((_arriving(carry.name, 1), node, False))
+        if carry.state in wanted:
+            left.append((_arriving(carry, 1), node, False))
     for i, node in enumerate(adjoint.streams):
         if node is not None:
             left.append((known.label(known.source(i), PARTIAL), node, False))
@@ -48,9 +49,12 @@ def adjoint_lines(
     return lines
 
 
-def _arriving(carry: str, back: int = 0) -> str:
-    """λ of a carry: what its value gets from the steps after."""
-    return f"<msubsup><mi>λ</mi>{lagged(back)}{word(carry)}</msubsup>"
+def _arriving(carry: Carry, back: int = 0) -> str:
+    """λ of a carry: what its value gets from the steps after; a delay's has its lag beside it."""
+    whose = word(carry.state)
+    if carry.lag > 1:
+        whose = f"<mrow>{whose}<mo>,</mo><mn>{carry.lag}</mn></mrow>"
+    return f"<msubsup><mi>λ</mi>{lagged(back)}{whose}</msubsup>"
 
 
 class _Names:
@@ -67,6 +71,8 @@ class _Names:
         self.spec = equation_names(self.r)
         #: Values that kernels hand to one another without the spec naming them.
         self.nameless: dict[int, str] = {}
+        leaves = ("read", "hyper", "size")
+        self.reads = {node.attrs: n for n, node in enumerate(self.r.nodes) if node.op in leaves}
         self.table: dict[tuple[object, ...], int] = {}
         self.values = self.number(self.r.nodes, {})
         self.names: dict[int, str] = {}
@@ -76,7 +82,7 @@ class _Names:
         # A kernel forms a carry's value from the algebra's parts: another shape of the same.
         self.number(
             stage.kernel.body,
-            {c.after: updates[c.name] for c in stage.kernel.carries if c.name in updates},
+            {c.after: updates[c.state] for c in stage.kernel.carries if c.lag == 1},
         )
 
     def number(self, graph: Graph, given: dict[int, int]) -> list[int]:
@@ -106,6 +112,11 @@ class _Names:
                 return self.stage.constants[int(node.attrs[0])]
             case "keep":
                 return self.stage.masks[int(node.attrs[0])]
+            case "prev":
+                carry = self.stage.kernel.carries[int(node.attrs[0])]
+                return self.reads.get((carry.state, carry.lag))
+            case "scalar":
+                return self.reads.get((self.stage.kernel.scalars[int(node.attrs[0])],))
         return None
 
     def source(self, index: int) -> int:
@@ -159,13 +170,12 @@ class _Names:
                     site = str(self.r.nodes[self.stage.masks[i]].attrs[0])
                     out[n] = atom(f"<msubsup><mi>keep</mi><mi>t</mi>{word(site)}</msubsup>")
                 case "prev":
-                    # A delay line's carries say how far back they lie.
-                    back = getattr(kernel.carries[i], "lag", 1)
-                    out[n] = atom(value(kernel.carries[i].name, back), "past")
+                    carry = kernel.carries[i]
+                    out[n] = atom(value(carry.state, carry.lag), "past")
                 case "grad":
                     out[n] = atom(self.label(self.stage.outputs[i], PARTIAL))
                 case "adjoint":
-                    out[n] = atom(_arriving(kernel.carries[i].name))
+                    out[n] = atom(_arriving(kernel.carries[i]))
         return out
 
     def named(self, body: Graph) -> dict[int, str]:

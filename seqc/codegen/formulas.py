@@ -157,7 +157,8 @@ class Printer:
             case "where":
                 return self._cases(n, pieces)
             case "isset":
-                return Piece((inner[0] + operator("≠") + "<mn>0</mn>",), COMPARES)
+                shown = wrapped(args[0], ADDS).markup
+                return Piece((shown + operator("≠") + "<mn>0</mn>",), COMPARES)
             case "reduce":
                 return _reduction(str(node.attrs[0]), str(node.attrs[1]), args[0])
             case "cumsum" | "shift":
@@ -173,7 +174,8 @@ class Printer:
                     apply(f"<msub>{upright('keep')}{word(str(node.attrs[0]))}</msub>", *inner)
                 )
         if node.op in _COMPARED:
-            return Piece((inner[0] + operator(_COMPARED[node.op]) + inner[1],), COMPARES)
+            left, right = (wrapped(a, ADDS).markup for a in args)
+            return Piece((left + operator(_COMPARED[node.op]) + right,), COMPARES)
         return atom(apply(upright(node.op), *inner))
 
     def _product(self, node: Node, pieces: dict[int, Piece]) -> Piece:
@@ -208,8 +210,11 @@ def _sum(op: str, left: Piece, right: Piece) -> Piece:
         left, right = right, left
     sign = "+" if op == "add" else "−"
     bare = op == "add" and right.binds == ADDS and not right.chunks[0].startswith(_MINUS)
+    # What is open to the right may stand last; more may not follow it then.
+    bare |= right.binds == OPEN
     first, *rest = _kept(right if bare else wrapped(right, TIMES))
-    return Piece((*_kept(wrapped(left, ADDS)), operator(sign) + first, *rest), ADDS)
+    chunks = (*_kept(wrapped(left, ADDS)), operator(sign) + first, *rest)
+    return Piece(chunks, OPEN if right.binds == OPEN else ADDS)
 
 
 def _kept(piece: Piece) -> tuple[str, ...]:

@@ -21,9 +21,9 @@ class CostRow:
     reads: str
     written: str
     writes: str
-    arithmetic: int
-    transcendental: int
-    selections: int
+    arithmetic: str
+    transcendental: str
+    selections: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _row(name: str, cost: StepCost) -> CostRow:
         name,
         traffic_text(cost.read), ", ".join(n for t in cost.read for n in t.names),
         traffic_text(cost.written) + kept, ", ".join(n for t in cost.written for n in t.names),
-        cost.arithmetic, cost.transcendental, cost.selections,
+        cost.counted("arithmetic"), cost.counted("transcendental"), cost.counted("selections"),
     )  # fmt: skip
 
 

@@ -19,32 +19,47 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class StepCost:
-    """One direction of a kernel.
-
-    ``read`` and ``written``: what passes between the kernel and memory, by axes, those of
-    the kernel first.  ``kept`` is part of ``written``: the bytes a step and element that a
-    forward pass stores only when gradients are wanted.
+class Work:
+    """Operations a step and element of the ``axes``, which may be fewer than the kernel's.
 
     ``arithmetic``: additions, subtractions, products, divisions, roots, signs, extremes.
     ``transcendental``: exponentials, logarithms, sigmoids and their like.
     ``selections``: comparisons and choices, which are no floating-point operations.
     """
 
-    read: tuple[Traffic, ...]
-    written: tuple[Traffic, ...]
-    kept: int
+    axes: tuple[str, ...]
     arithmetic: int
     transcendental: int
     selections: int
 
+
+@dataclass(frozen=True)
+class StepCost:
+    """One direction of a kernel.
+
+    ``read`` and ``written``: what passes between the kernel and memory, and ``work``, by axes,
+    those of the kernel first.  ``kept`` is part of ``written``: the bytes a step and element
+    that a forward pass stores only when gradients are wanted.
+    """
+
+    read: tuple[Traffic, ...]
+    written: tuple[Traffic, ...]
+    kept: int
+    work: tuple[Work, ...]
+
     def __str__(self) -> str:
+        kept = f" ({self.kept} of it for backward)" if self.kept else ""
         return (
-            f"reads {traffic_text(self.read)}, writes {traffic_text(self.written)}"
-            f"{f' ({self.kept} of it for backward)' if self.kept else ''}; "
-            f"{self.arithmetic} flops, {self.transcendental} transcendental, "
-            f"{self.selections} selections"
+            f"reads {traffic_text(self.read)}, writes {traffic_text(self.written)}{kept}; "
+            f"{self.counted('arithmetic')} flops, {self.counted('transcendental')} transcendental, "
+            f"{self.counted('selections')} selections"
         )
+
+    def counted(self, kind: str) -> str:
+        """The operations of one kind, ``7 + 2 a (hidden)``."""
+        counts = [(w.axes if i else (), getattr(w, kind)) for i, w in enumerate(self.work)]
+        terms = [f"{n}{_per(axes) if axes else ''}" for axes, n in counts if n]
+        return " + ".join(terms) or "0"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with the attribute names of this class."""
@@ -52,9 +67,15 @@ class StepCost:
             "read": [_plain(t) for t in self.read],
             "written": [_plain(t) for t in self.written],
             "kept": self.kept,
-            "arithmetic": self.arithmetic,
-            "transcendental": self.transcendental,
-            "selections": self.selections,
+            "work": [
+                {
+                    "axes": list(w.axes),
+                    "arithmetic": w.arithmetic,
+                    "transcendental": w.transcendental,
+                    "selections": w.selections,
+                }
+                for w in self.work
+            ],
         }
 
 
@@ -79,12 +100,12 @@ class KernelCost:
 
 def traffic_text(traffic: tuple[Traffic, ...]) -> str:
     """``12 B + 4 B a (hidden)``: the kernel's own axes first, then what fewer axes share."""
-    terms = [
-        f"{t.size} B" + (f" a ({', '.join(t.axes) or '1'})" if i else "")
-        for i, t in enumerate(traffic)
-        if t.size
-    ]
+    terms = [f"{t.size} B" + (_per(t.axes) if i else "") for i, t in enumerate(traffic) if t.size]
     return " + ".join(terms) or "0 B"
+
+
+def _per(axes: tuple[str, ...]) -> str:
+    return f" a ({', '.join(axes) or '1'})"
 
 
 def _plain(t: Traffic) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqc.ir.costs import KernelCost, StepCost, Traffic
+from seqc.ir.costs import KernelCost, StepCost, Traffic, Work
 from seqc.ir.graph import Graph, reachable
-from seqc.ir.ops import CONDITIONS, KERNEL_LEAVES, POINTWISE
+from seqc.ir.ops import CONDITIONS, KERNEL_LEAVES
 from seqc.ir.plan import KernelStage
 
 _TRANSCENDENTAL = frozenset(
@@ -24,32 +24,44 @@ def kernel_cost(stage: KernelStage) -> KernelCost:
     Constants and carries stay in the caches and are not counted; resets neither.
     """
     kernel, adjoint = stage.kernel, stage.adjoint
-    roots = [*(c.after for c in kernel.carries), *(o.node for o in kernel.outputs)]
+    after = [c.after for c in kernel.carries]
     held = {o.node for o in kernel.outputs}
     # A saved state that is an output too is stored once.
     extra = [kernel.carries[i] for i in adjoint.saved if kernel.carries[i].after not in held]
-    outputs = [(o.name, kernel.axes, _FLOAT) for o in kernel.outputs]
-    saves = [(f"{c.name} (saved)", kernel.axes, _FLOAT) for c in extra]
-    forward = StepCost(
-        read=_traffic(stage, _reads(stage, kernel.body, roots)),
-        written=_traffic(stage, outputs + saves),
-        kept=_FLOAT * len(extra),
-        **_operations(kernel.body, roots),
-    )
-
-    back = [n for n in (*adjoint.streams, *adjoint.constants, *adjoint.carried) if n is not None]
-    saved = [(f"{kernel.carries[i].name}[t-1]", kernel.axes, _FLOAT) for i in adjoint.saved]
-    # A gradient of a stream with fewer axes is written whole and summed afterwards.
+    stored = [(o.name, o.axes, _FLOAT) for o in kernel.outputs]
+    saved = [(f"{c.name} (saved)", c.axes, _FLOAT) for c in extra]
+    before = [
+        (f"{c.state}[t-{c.lag}]", c.axes, _FLOAT)
+        for c in map(kernel.carries.__getitem__, adjoint.saved)
+    ]
     sinks = [
-        (f"d_{s.name}", kernel.axes, _FLOAT)
+        (f"d_{s.name}", s.axes, _FLOAT)
         for s, n in zip(kernel.streams, adjoint.streams, strict=True)
         if n is not None
     ]
+    back = [n for n in (*adjoint.streams, *adjoint.constants, *adjoint.carried) if n is not None]
+    again: list[int] = []
+    if kernel.inner is None:
+        # A gradient of a stream with fewer axes is written whole and summed afterwards.
+        sinks = [(name, kernel.axes, size) for name, _, size in sinks]
+    else:
+        # Carries are stored once in some dozen steps, and those between computed again.
+        again = after if adjoint.saved else []
+        saved = [
+            (f"{name.removesuffix(' (saved)')} (at times)", axes, 0) for name, axes, _ in saved
+        ]
+        before = []
+    forward = StepCost(
+        read=_traffic(stage, _reads(stage, kernel.body, [*after, *held])),
+        written=_traffic(stage, stored + saved),
+        kept=sum(size for _, _, size in saved),
+        work=_work(stage, (kernel.body, [*after, *held])),
+    )
     backward = StepCost(
-        read=_traffic(stage, _reads(stage, adjoint.body, back) + saved),
+        read=_traffic(stage, _reads(stage, adjoint.body, back) + before),
         written=_traffic(stage, sinks),
         kept=0,
-        **_operations(adjoint.body, back),
+        work=_work(stage, (adjoint.body, back), (kernel.body, again)),
     )
     return KernelCost(kernel.name, kernel.axes, forward, backward)
 
@@ -68,7 +80,8 @@ def _reads(stage: KernelStage, body: Graph, roots: Iterable[int]) -> list[_Item]
                 s = kernel.streams[int(node.attrs[0])]
                 found[s.name, s.axes, _FLOAT] = None
             case "grad":
-                found[f"d_{kernel.outputs[int(node.attrs[0])].name}", kernel.axes, _FLOAT] = None
+                o = kernel.outputs[int(node.attrs[0])]
+                found[f"d_{o.name}", o.axes, _FLOAT] = None
             case "keep":
                 found[kernel.masks[int(node.attrs[0])], node.axes, _MASK] = None
     return list(found)
@@ -84,15 +97,23 @@ def _traffic(stage: KernelStage, items: list[_Item]) -> tuple[Traffic, ...]:
     )
 
 
-def _operations(body: Graph, roots: Iterable[int]) -> dict[str, int]:
-    counts = {"arithmetic": 0, "transcendental": 0, "selections": 0}
-    for n in reachable(body, roots):
-        op = body[n].op
-        if op in _TRANSCENDENTAL:
-            counts["transcendental"] += 1
-        elif op in _SELECTIONS:
-            counts["selections"] += 1
-        elif op in POINTWISE or op not in KERNEL_LEAVES:
-            # Whatever else a kernel computes across an axis is one operation an element.
-            counts["arithmetic"] += 1
-    return counts
+def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, ...]:
+    """The operations of what the roots need, by the axes that they are done over.
+
+    A kernel does everything for each of its elements; but one that sums over an axis does
+    outside of the sum what has not that axis.
+    """
+    kernel = stage.kernel
+    around = tuple(a for a in kernel.axes if a != kernel.inner)
+    counts = {kernel.axes: [0, 0, 0]}
+    for body, roots in marches:
+        for n in reachable(body, roots):
+            node = body[n]
+            if node.op in KERNEL_LEAVES:
+                continue
+            # A sum is an addition for each element of what it sums.
+            axes = body[node.args[0]].axes if node.op == "reduce" else node.axes
+            within = kernel.inner is None or kernel.inner in axes
+            row = counts.setdefault(kernel.axes if within else around, [0, 0, 0])
+            row[1 if node.op in _TRANSCENDENTAL else 2 if node.op in _SELECTIONS else 0] += 1
+    return tuple(Work(axes, *row) for axes, row in counts.items())

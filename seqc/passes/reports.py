@@ -114,7 +114,7 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
             case "keep":
                 return f"{k.masks[index]}[t]"
             case "prev":
-                return f"{k.carries[index].name}[t-1]"
+                return f"{k.carries[index].state}[t-{k.carries[index].lag}]"
             case "grad":
                 return f"d_{k.outputs[index].name}[t]"
             case "adjoint":

@@ -72,9 +72,7 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
 
 
 def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
-    """The reverse recurrence of a scan, and the gradients it gives."""
-    if s.method != "scan":
-        return ()
+    """The reverse recurrence of what runs in a kernel, and the gradients it gives."""
     lines: list[str] = []
     for stage in plan.stages:
         if not isinstance(stage, KernelStage) or not set(stage.states) & set(s.states):

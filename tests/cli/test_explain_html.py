@@ -17,7 +17,10 @@ from seqc import cli
 from seqc.ir.algebra import Algebra
 from seqc.ir.costs import Work
 from seqc.ir.graph import GraphBuilder
+from seqc.ir.report import Report
 from seqc.passes.pages import page
+from seqc.passes.reports import layer_report
+from seqc.passes.staging import stage
 
 ROOT = Path(__file__).parents[2]
 S6 = """
@@ -337,6 +340,34 @@ def test_an_algebra_of_many_parts_and_carries() -> None:
     ):
         assert line in rows
     assert "(1,0,0,1,0,0)" in found["id"]
+
+
+def test_a_stratum_that_marches_with_a_delay() -> None:
+    """What no algebra fits, but runs in one kernel: two carries, h one and two steps ago."""
+    layer = seqc.check("""
+layer Echo
+size  hidden
+input x[t]: hidden
+state h[t]: hidden
+h[t] = tanh(h[t-1] - 0.5 * h[t-2]) + x[t]
+output h[t]
+""")["Echo"]
+    r = layer.plan.recurrence
+    one = next(n for n, node in enumerate(r.nodes) if node.attrs == ("h", 1))
+    (old,) = layer.plan.analysis.strata
+    new = replace(
+        old, method="march", carries=(("h", 1), ("h", 2)), after=(r.state("h").update, one)
+    )
+    plan = stage(replace(layer.plan.analysis, strata=(new,)))
+    text = page(Report((layer_report(plan),)))
+    found = equations(text)
+    assert found["sub{h,t}"] == "tanh(sub{h,t−1}−0.5sub{h,t−2})+sub{x,t}"
+    assert "subsup{λ,t−1,h}" in found
+    assert "subsup{λ,t−1,h,2}" in found
+    assert found["∂sub{x,t}"] == "∂sub{h,t}+subsup{λ,t,h}"
+    words = " ".join(" ".join(parsed(text).itertext()).split())
+    assert "march step by step within one fused kernel" in words
+    assert "void forward_step(" in words
 
 
 def test_a_long_spec_has_a_page_without_a_drawing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqc.codegen.formulas import Line, Printer, equation_names, free
+from seqc.codegen.formulas import Line, Printer, free
 from seqc.codegen.mathml import Piece, atom, indexed, lagged, number, total, value, word
 from seqc.ir.graph import Graph, Node
 from seqc.ir.kernel import Carry
@@ -25,7 +25,7 @@ def adjoint_lines(
     """
     wanted = set(states)
     kernel, adjoint = stage.kernel, stage.adjoint
-    known = _Names(plan, stage, parts)
+    known = _Names(plan, stage, layer.names, parts)
     printer = Printer(adjoint.body, known.leaves(adjoint.body).get, known.named(adjoint.body))
 
     left: list[tuple[str, int | None, bool]] = []
@@ -38,11 +38,13 @@ def adjoint_lines(
     for i, node in enumerate(adjoint.constants):
         if node is not None:
             left.append((known.label(stage.constants[i], PARTIAL), node, True))
-    shared = printer.share([n for _, n, _ in left if n is not None], "δ", 3)
+    shared = printer.share(
+        [n for _, n, _ in left if n is not None], free("δεη", known.r), 3, whole=True
+    )
     lines = [Line(name, layer.definition(n)) for n, name in known.nameless.items()]
     lines += shared
     for name, node, summed in left:
-        right = ("<mn>0</mn>",) if node is None else printer.definition(node)
+        right = ("<mn>0</mn>",) if node is None else printer.shown(node)
         if summed:
             right = (f"{total('<mi>t</mi>')}<mrow>{''.join(right)}</mrow>",)
         lines.append(Line(name, right))
@@ -64,11 +66,13 @@ class _Names:
     place; a kernel reads learned maps and what others computed as streams.
     """
 
-    def __init__(self, plan: Plan, stage: KernelStage, parts: dict[int, str]) -> None:
+    def __init__(
+        self, plan: Plan, stage: KernelStage, spec: dict[int, str], parts: dict[int, str]
+    ) -> None:
         self.plan = plan
         self.r = plan.recurrence
         self.stage = stage
-        self.spec = equation_names(self.r)
+        self.spec = spec
         #: Values that kernels hand to one another without the spec naming them.
         self.nameless: dict[int, str] = {}
         leaves = ("read", "hyper", "size")
@@ -145,7 +149,8 @@ class _Names:
             case _:
                 constant = n in self.stage.constants
                 if n not in self.nameless:
-                    letter, count = ("κ" if constant else free("pmr", self.r)), len(self.nameless)
+                    letter = free("κν" if constant else "pmr", self.r)
+                    count = len(self.nameless)
                     index = str(count) if count else ""
                     self.nameless[n] = indexed(letter, index, None if constant else 0)
                 name = self.nameless[n]

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from seqc.codegen.dependence import Dependence, Value
 from seqc.codegen.layered import LANE, Edge, Item, Layout, lay_out
+from seqc.codegen.mathml import GREEK
 
 #: More values than this make no readable drawing.
 LIMIT = 80
@@ -39,7 +40,7 @@ class Box:
     @property
     def name(self) -> str:
         """The name, cut to fit."""
-        return shortened(self.value.name)
+        return shortened(GREEK.get(self.value.name, self.value.name))
 
     @property
     def index(self) -> str:

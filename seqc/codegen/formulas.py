@@ -14,6 +14,7 @@ from seqc.codegen.mathml import (
     COMPARES,
     ELLIPSIS,
     FRACTION,
+    GREEK,
     NEGATED,
     OPEN,
     POWER,
@@ -68,6 +69,7 @@ class Printer:
         self.graph = graph
         self.leaf = leaf
         self.names = dict(names)
+        self.timed = moving(graph)
         self._drawn: dict[int, list[tuple[str, str]]] = {}
 
     def definition(self, root: int) -> tuple[str, ...]:
@@ -85,12 +87,15 @@ class Printer:
             pieces[n] = known if size <= _LIMIT else atom(ELLIPSIS)
         return pieces[root].chunks
 
-    def share(self, roots: Iterable[int], letter: str, least: int) -> list[Line]:
+    def share(
+        self, roots: Iterable[int], letter: str, least: int, *, whole: bool = False
+    ) -> list[Line]:
         """Give names to unnamed terms of ``least`` operations or more that stand twice.
 
-        The definitions of the new names, in order.
+        With ``whole`` a root that stands in another gets one too.  The definitions of the new
+        names, in order.
         """
-        roots = list(roots)
+        roots = dict.fromkeys(roots)
         order = self._below(roots)
         uses = dict.fromkeys(order, 0)
         for n in order:
@@ -105,12 +110,21 @@ class Printer:
             if self._closed(n):
                 continue
             weights[n] += sum(weights[a] for a in self.graph[n].args)
-            if uses[n] > 1 and weights[n] >= least and n not in roots:
+            if (
+                uses[n] + (whole and n in roots) > 1
+                and weights[n] >= least
+                and (whole or n not in roots)
+            ):
                 found.append(n)
                 weights[n] = 1
         for i, n in enumerate(found, 1):
-            self.names[n] = indexed(letter, str(i) if len(found) > 1 else "")
+            number = str(i) if len(found) > 1 else ""
+            self.names[n] = indexed(letter, number, 0 if self.timed[n] else None)
         return [Line(self.names[n], self.definition(n)) for n in found]
+
+    def shown(self, n: int) -> tuple[str, ...]:
+        """A node by its name; its formula where it has none."""
+        return (self.names[n],) if n in self.names else self.definition(n)
 
     def value_of(self, name: str, constant: bool) -> str:
         """An equation's left side."""
@@ -121,7 +135,7 @@ class Printer:
 
     def _below(self, roots: Iterable[int]) -> list[int]:
         """What the roots need, arguments first; not looked into: what has a name."""
-        roots = list(roots)
+        roots = dict.fromkeys(roots)
         seen: set[int] = set()
         stack = list(roots)
         while stack:
@@ -208,6 +222,8 @@ class Printer:
 def _sum(op: str, left: Piece, right: Piece) -> Piece:
     if op == "add" and left.kind == "number" and right.kind != "number":
         left, right = right, left
+    if op == "add" and left.binds == OPEN and right.binds != OPEN:
+        left, right = right, left  # needs no brackets at the end
     sign = "+" if op == "add" else "−"
     bare = op == "add" and right.binds == ADDS and not right.chunks[0].startswith(_MINUS)
     # What is open to the right may stand last; more may not follow it then.
@@ -289,11 +305,22 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
     return printer, lines + printer.share(roots, free("uqsw", r), 4)
 
 
+def moving(graph: Graph) -> list[bool]:
+    """For each node of a layer's graph or a kernel's body, whether its value moves with time."""
+    leaves = ("read", "load", "keep", "prev", "grad", "adjoint")
+    out: list[bool] = []
+    for node in graph:
+        out.append(node.op in leaves or any(out[a] for a in node.args))
+    return out
+
+
 def free(letters: str, r: Recurrence) -> str:
-    """The first of the letters that the layer does not use as a name."""
+    """The first of the letters that no name of the layer's looks like."""
     taken = {*(e.name for e in r.equations), *(i.name for i in r.inputs)}
     taken |= {*(s.name for s in r.states), *(p.name for p in r.params)}
-    return next((x for x in letters if x not in taken), letters[-1] + "′")
+    taken |= {*(h.name for h in r.hypers), *(s.name for s in r.sizes)}
+    looks = {GREEK.get(name, name) for name in taken}
+    return next((x for x in letters if x not in looks), letters[-1] + "′")
 
 
 class _LayerPrinter(Printer):

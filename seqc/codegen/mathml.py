@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from math import inf, pi
 
 from markupsafe import Markup
 
 #: How tightly a term binds: what stands around it needs brackets where it binds less.
 COMPARES, OPEN, ADDS, NEGATED, TIMES, FRACTION, POWER, ATOM = range(8)
-_GREEK = dict(
+#: Names that are shown as the letters they spell.
+GREEK = dict(
     zip(
         "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho "
         "sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi "
@@ -74,7 +76,7 @@ def wrapped(piece: Piece, binds: int) -> Piece:
 
 def word(name: str) -> str:
     """A name of the spec's: a letter, a Greek letter, or an italic word."""
-    shown = _GREEK.get(name, name)
+    shown = GREEK.get(name, name)
     # A single letter is italic by itself; a longer <mi> is upright, as functions are.
     return f"<mi>{escape(shown)}</mi>" if len(shown) == 1 else f'<mi class="w">{escape(name)}</mi>'
 
@@ -92,8 +94,8 @@ def number(value: float) -> Piece:
     size = -value if negative else value
     text = f"{size:g}"
     mantissa, _, exponent = text.partition("e")
-    if size == float("inf"):
-        shown = "<mi>∞</mi>"
+    if size in (pi, inf):
+        shown = "<mi>π</mi>" if size == pi else "<mi>∞</mi>"
     elif exponent:
         power = f"<msup><mn>10</mn><mn>{int(exponent)}</mn></msup>".replace("<mn>-", "<mn>−")
         times = operator("×")

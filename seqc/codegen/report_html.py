@@ -84,7 +84,8 @@ def _layer(layer: LayerReport, source: Source, known: Known) -> LayerView:
     return LayerView(
         name=r.name,
         anchor=f"layer-{r.name}",
-        doc=printable(r.doc.strip()),
+        # The whole comment stands in the spec.
+        doc=printable(r.doc.strip().split("\n\n")[0]),
         summary=_summary(layer),
         lines=lines,
         folded=folded,

@@ -196,9 +196,10 @@ def composition(law: Algebra) -> list[Line]:
     later = several([_subscripted(p) for p in law.later])
     earlier = several([_subscripted(p) for p in law.earlier])
     result = [printer.definition(n) for n in law.compose]
+    domains = ", ".join(str(d) for d in law.domains).replace(">=", "≥").replace("<=", "≤")
     neutral = [printer.definition(n) for n in law.identity]
     return [
-        Line(later + operator("∘") + earlier, (several(["".join(x) for x in result]),)),
+        Line(later + operator("∘") + earlier, (several(["".join(x) for x in result]),), domains),
         Line("<mi>id</mi>", (several(["".join(x) for x in neutral]),)),
     ]
 
@@ -216,17 +217,13 @@ def _law_printer(law: Algebra, known: dict[str, Piece]) -> Printer:
     return Printer(law.nodes, leaf, {})
 
 
-def _shown(printer: Printer, n: int) -> tuple[str, ...]:
-    return (printer.names[n],) if n in printer.names else printer.definition(n)
-
-
 def _parts(
     s: Stratum, number: int, names: _PartNames, printer: Printer, ranges: Sequence[Interval]
 ) -> list[Line]:
     lines = []
     for part, n in names.parts(s):
         note = interval_text(ranges[n], bare=True) if ranges else ""
-        lines.append(Line(names.markup(s, number, part), _shown(printer, n), note))
+        lines.append(Line(names.markup(s, number, part), printer.shown(n), note))
     return lines
 
 
@@ -235,7 +232,7 @@ def _logs(s: Stratum, number: int, names: _PartNames, printer: Printer) -> list[
     for part, n in (("a", s.log_coefficient), ("b", s.log_offset)):
         if n is not None:
             left = f'<mi>log</mi><mspace width="0.2em"/>{names.markup(s, number, part)}'
-            lines.append(Line(left, _shown(printer, n)))
+            lines.append(Line(left, printer.shown(n)))
     return lines
 
 

@@ -72,7 +72,7 @@ class _Names:
         self.plan = plan
         self.r = plan.recurrence
         self.stage = stage
-        self.spec = spec
+        self.spec = spec | parts
         #: Values that kernels hand to one another without the spec naming them.
         self.nameless: dict[int, str] = {}
         leaves = ("read", "hyper", "size")
@@ -80,7 +80,7 @@ class _Names:
         self.table: dict[tuple[object, ...], int] = {}
         self.values = self.number(self.r.nodes, {})
         self.names: dict[int, str] = {}
-        for n, name in (self.spec | parts).items():
+        for n, name in self.spec.items():
             self.names.setdefault(self.values[n], name)
         updates = {s.name: self.values[s.update] for s in self.r.states}
         # A kernel forms a carry's value from the algebra's parts: another shape of the same.
@@ -150,8 +150,7 @@ class _Names:
                 constant = n in self.stage.constants
                 if n not in self.nameless:
                     letter = free("κν" if constant else "pmr", self.r)
-                    count = len(self.nameless)
-                    index = str(count) if count else ""
+                    index = str(len(self.nameless) + 1)
                     self.nameless[n] = indexed(letter, index, None if constant else 0)
                 name = self.nameless[n]
         return f"<mrow>{before}{name}</mrow>" if before else name

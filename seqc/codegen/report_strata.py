@@ -159,14 +159,19 @@ class _PartNames:
 
 
 def split(name: str) -> tuple[str, str]:
-    """``a2`` as a letter and an index."""
-    match = re.fullmatch(r"(\w*?[^\W\d])(\d+)", name)
+    """``a2`` as a letter and an index, ``A_12`` too."""
+    match = re.fullmatch(r"(\w*?[^\W\d_])_?(\d+)", name)
     if match is None:
         return word(name), ""
     return word(match[1]), f"<mn>{match[2]}</mn>"
 
 
 def _subscripted(name: str) -> str:
+    """A part of the later or earlier function: ``a2``, or ``A2_11``, entry 11 of matrix A2."""
+    entry = re.fullmatch(r"(\w*?[^\W\d_])(\d)_(\d+)", name)
+    if entry is not None:
+        which = f"<mrow><mo>(</mo><mn>{entry[2]}</mn><mo>)</mo></mrow>"
+        return f"<msubsup>{word(entry[1])}<mn>{entry[3]}</mn>{which}</msubsup>"
     base, below = split(name)
     return f"<msub>{base}{below}</msub>" if below else base
 
@@ -195,13 +200,17 @@ def composition(law: Algebra) -> list[Line]:
 
     later = several([_subscripted(p) for p in law.later])
     earlier = several([_subscripted(p) for p in law.earlier])
-    result = [printer.definition(n) for n in law.compose]
     domains = ", ".join(str(d) for d in law.domains).replace(">=", "≥").replace("<=", "≤")
-    neutral = [printer.definition(n) for n in law.identity]
-    return [
-        Line(later + operator("∘") + earlier, (several(["".join(x) for x in result]),), domains),
-        Line("<mi>id</mi>", (several(["".join(x) for x in neutral]),)),
-    ]
+    result = [printer.definition(n) for n in law.compose]
+    neutral = several(["".join(printer.definition(n)) for n in law.identity])
+    left = later + operator("∘") + earlier
+    same = Line("<mi>id</mi>", (neutral,))
+    if len(law.parts) <= 2:
+        return [Line(left, (several(["".join(x) for x in result]),), domains), same]
+    # A line a part, where they would not stand in one.
+    parts = [_subscripted(p) for p in law.parts]
+    lines = [Line(p, x) for p, x in zip(parts, result, strict=True)]
+    return [Line(left, (several(parts),), domains), *lines, same]
 
 
 def _law_printer(law: Algebra, known: dict[str, Piece]) -> Printer:
@@ -222,7 +231,8 @@ def _parts(
 ) -> list[Line]:
     lines = []
     for part, n in names.parts(s):
-        note = interval_text(ranges[n], bare=True) if ranges else ""
+        number_itself = printer.graph[n].op == "const"
+        note = interval_text(ranges[n], bare=True) if ranges and not number_itself else ""
         lines.append(Line(names.markup(s, number, part), printer.shown(n), note))
     return lines
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seqc.codegen.adjoint_math import adjoint_lines
-from seqc.codegen.formulas import Line, Printer
-from seqc.codegen.mathml import Piece, atom, brackets, number, operator, value, word
+from seqc.codegen.formulas import Line, Printer, moving
+from seqc.codegen.mathml import Piece, atom, brackets, group, number, operator, value, word
 from seqc.codegen.report_source import SourceLine, marked
 from seqc.diagnostics import Source
 from seqc.ir.algebra import Algebra
@@ -52,7 +52,7 @@ class StratumView:
     interval: str
     apply: list[Line] = field(default_factory=list)
     parts: list[Line] = field(default_factory=list)
-    compose: list[Line] = field(default_factory=list)
+    compose: list[list[Line]] = field(default_factory=list)
     logs: list[Line] = field(default_factory=list)
     adjoint: list[Line] = field(default_factory=list)
     adjoint_note: str = ""
@@ -130,6 +130,7 @@ class _PartNames:
             *(s.name for s in r.sizes),
         }  # fmt: skip
         self.strata = layer.plan.analysis.strata
+        self.timed = moving(r.nodes)
 
     def parts(self, s: Stratum) -> list[tuple[str, int]]:
         """(name in the algebra, node) of the element's parts."""
@@ -141,12 +142,17 @@ class _PartNames:
         """A part at step t."""
         several = sum(bool(self.parts(x)) for x in self.strata) > 1
         base, below = split(part)
-        index = f"<mrow>{below}{operator(',')}<mi>t</mi></mrow>" if below else "<mi>t</mi>"
-        letters = [name for name, _ in self.parts(s)]
-        if several or any(name in self.taken for name in letters):
+        letters = self.parts(s)
+        several = sum(bool(self.parts(x)) for x in self.strata) > 1
+        moves = any(name == part and self.timed[n] for name, n in letters)
+        indices = [*([below] if below else []), *(["<mi>t</mi>"] if moves else [])]
+        index = group(operator(",").join(indices))
+        if several or any(name in self.taken for name, _ in letters):
             whose = word(s.states[0]) if len(s.states) == 1 else f"<mn>{number}</mn>"
+            if not indices:
+                return f"<msup>{base}{whose}</msup>"
             return f"<msubsup>{base}{index}{whose}</msubsup>"
-        return f"<msub>{base}{index}</msub>"
+        return f"<msub>{base}{index}</msub>" if indices else base
 
     def by_node(self, spec: Printer) -> dict[int, str]:
         """Names for those parts that the spec has none for, and that are more than a leaf."""
@@ -191,7 +197,7 @@ def _applied(s: Stratum, number: int, names: _PartNames) -> list[Line]:
     ]
 
 
-def composition(law: Algebra) -> list[Line]:
+def composition(law: Algebra) -> list[list[Line]]:
     """How two functions of the family make one, and the one that does nothing."""
     printer = _law_printer(law, {})
 
@@ -206,11 +212,12 @@ def composition(law: Algebra) -> list[Line]:
     left = later + operator("∘") + earlier
     same = Line("<mi>id</mi>", (neutral,))
     if len(law.parts) <= 2:
-        return [Line(left, (several(["".join(x) for x in result]),), domains), same]
-    # A line a part, where they would not stand in one.
+        return [[Line(left, (several(["".join(x) for x in result]),), domains), same]]
+    # A line a part, where they would not stand in one, below the wide one.
     parts = [_subscripted(p) for p in law.parts]
     lines = [Line(p, x) for p, x in zip(parts, result, strict=True)]
-    return [Line(left, (several(parts),), domains), *lines, same]
+    both = (later, operator("∘") + earlier)
+    return [[Line(several(parts), both, domains)], [*lines, same]]
 
 
 def _law_printer(law: Algebra, known: dict[str, Piece]) -> Printer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqc.diagnostics import Diagnostic
+from seqc.ir.costs import KernelCost
 from seqc.ir.plan import Plan
 from seqc.ir.verdict import Interval, Verdict
 
@@ -81,14 +82,16 @@ class LayerReport:
     equations: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    costs: tuple[KernelCost, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict: name, strata, equations (as rewritten), stages, diagnostics."""
+        """A plain dict: name, strata, equations (as rewritten), stages, costs, diagnostics."""
         return {
             "name": self.name,
             "strata": [s.to_json() for s in self.strata],
             "equations": list(self.equations),
             "stages": list(self.stages),
+            "costs": [c.to_json() for c in self.costs],
             "diagnostics": [d.to_json() for d in self.diagnostics],
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import reachable
 from seqc.ir.ops import POINTWISE
 from seqc.ir.plan import Analysis, History, Stratum
@@ -40,6 +41,11 @@ class Layout:
     absorbed: set[int] = field(default_factory=set)
     #: nodes that depend on a kernel's scan at their own level
     bound: set[int] = field(default_factory=set)
+    #: sums of products that run as matrix products, unless a kernel does the sum
+    products: dict[int, Contraction] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.products = contractions(self.recurrence)
 
     def fused(self, n: int) -> bool:
         """Whether a kernel computes the node (rather than a map, torch or nobody)."""
@@ -57,7 +63,15 @@ class Layout:
         if node.op == "read" and node.attrs[1] != 0:
             source = self.recurrence.definition(str(node.attrs[0]))
             return () if source is None else (source,)
-        return node.args
+        product = self.products.get(n)
+        if product is None or n in self.absorbed:
+            return node.args
+        return (*node.args, *product.factors)
+
+    def wanted(self, n: int) -> tuple[int, ...]:
+        """What must be there for torch to compute a node: of a matrix product its factors alone."""
+        product = self.products.get(n)
+        return self.arguments(n) if product is None else product.factors
 
     def carried(self, n: int) -> tuple[int, int] | None:
         """The (stratum, carry) whose value before the step the node reads, if it is such a read."""
@@ -221,10 +235,9 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     pins |= {h.node for h in histories if not (h.single and h.name in carried)}
     for n in layout.order:
         node = recurrence.nodes[n]
-        if layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed:
-            pins |= set(node.args)
-        elif node.op == "read" and layout.carried(n) is None:
-            pins |= set(layout.arguments(n))
+        barrier = layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed
+        if barrier or (node.op == "read" and layout.carried(n) is None):
+            pins |= set(layout.wanted(n))
     stored = {layout.stored(n) for n in pins if n is not None}
     return {n for n in stored if n is not None}
 

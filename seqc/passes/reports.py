@@ -7,6 +7,7 @@ from collections.abc import Callable
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
+from seqc.passes.costs import kernel_cost
 from seqc.passes.formulas import Formulas, formulas
 from seqc.passes.pipeline import Compilation
 from seqc.symbolic.algebra import prove
@@ -32,6 +33,7 @@ def layer_report(plan: Plan) -> LayerReport:
         equations=tuple(equations),
         stages=tuple(stages(plan)),
         diagnostics=plan.analysis.diagnostics,
+        costs=tuple(kernel_cost(k) for k in plan.stages if isinstance(k, KernelStage)),
     )
 
 
@@ -70,9 +72,7 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
 
 
 def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
-    """The reverse recurrence of a scan, and the gradients it gives."""
-    if s.method != "scan":
-        return ()
+    """The reverse recurrence of what runs in a kernel, and the gradients it gives."""
     lines: list[str] = []
     for stage in plan.stages:
         if not isinstance(stage, KernelStage) or not set(stage.states) & set(s.states):
@@ -112,7 +112,7 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
             case "keep":
                 return f"{k.masks[index]}[t]"
             case "prev":
-                return f"{k.carries[index].name}[t-1]"
+                return f"{k.carries[index].state}[t-{k.carries[index].lag}]"
             case "grad":
                 return f"d_{k.outputs[index].name}[t]"
             case "adjoint":

@@ -226,6 +226,13 @@ output h[t], o[t]
     assert "contract" not in seqc.emit(spec, target="reference")
 
 
+@pytest.mark.parametrize("spec, products", [(READOUT, 2), (ATTENTION, 2)])
+def test_a_sequence_writes_no_product_down(spec: str, products: int) -> None:
+    spec = spec.replace("h[t]: c", "h[t]: (b, c)") if spec is ATTENTION else spec
+    text = seqc.emit(spec, target="torch").split("def _parallel", 1)[1]
+    assert text.count("contract(") == products, text
+
+
 def test_what_is_no_larger_than_a_factor_is_multiplied() -> None:
     spec = """
 layer L

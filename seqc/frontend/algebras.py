@@ -117,13 +117,16 @@ def build_algebra(
         identity = writer.clause(clauses["identity"], (), (), axes)
         compose = writer.clause(clauses["compose"], later + earlier, (*axes, *axes), axes)
         applied = writer.clause(clauses["apply"], parts + arguments, (*axes, *states), states)
+        size = clauses.get("projective")
+        projective = writer.clause(size, parts, axes, ((),)) if size else ()
     except TooLarge:
         problems.error("E009", "the algebra is too large", head.span)
         return None
     if len(problems.errors) + problems.hidden > before:
         return None
     graph = GraphBuilder()
-    moved = rebuild(builder.graph.graph, graph, None, (*identity, *compose, *applied))
+    roots = (*identity, *compose, *applied, *projective)
+    moved = rebuild(builder.graph.graph, graph, None, roots)
 
     def texts(names: Sequence[s.Name], shapes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
         return tuple(
@@ -143,6 +146,7 @@ def build_algebra(
         tuple(moved[n] for n in applied),
         graph.graph,
         domains,
+        moved[projective[0]] if projective else None,
         head.span,
     )
 

@@ -272,6 +272,9 @@ class _Reader:
     def _identity(self, parts: list[Any], span: Span) -> s.AlgebraClause:
         return s.AlgebraClause("identity", (), parts[0], span)
 
+    def _projective(self, parts: list[Any], span: Span) -> s.AlgebraClause:
+        return s.AlgebraClause("projective", (), parts[0], span)
+
     def _compose(self, parts: list[Any], span: Span) -> s.AlgebraClause:
         return s.AlgebraClause("compose", (parts[0], parts[1]), parts[2], span)
 

@@ -242,7 +242,7 @@ class AlgebraHead:
 
 @dataclass(frozen=True, slots=True)
 class AlgebraClause:
-    """``identity``, ``compose`` or ``apply``: names on the left, an expression on the right.
+    """``identity``, ``compose``, ``apply`` or ``projective``: names left, an expression right.
 
     ``axes`` are those of the state in ``apply h: row -> …``.
     """

@@ -40,6 +40,9 @@ class Algebra:
     ``identity``, ``compose`` and ``applied`` are positions in ``nodes``, one a part
     (``applied``: one a state).  Parts are scalars: an algebra whose parts have axes is
     written once and stands here once a number of states, all under one name.
+
+    ``projective`` (a position in ``nodes``, of ``parts``): parts times a number that is not 0
+    are the same function, and this is how large they are, to be divided by it once composed.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Algebra:
     applied: tuple[int, ...]
     nodes: Graph
     domains: tuple[Domain, ...] = ()
+    projective: int | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property

@@ -100,9 +100,9 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         for j, (_, lag) in enumerate(s.carries):
             if lag == 1:
                 updates.setdefault(s.after[j], []).append((i, j))
-    inside = [() if s.law else inside_of(recurrence, s) for s in strata]
+    inside = [() if by_law(s) else inside_of(recurrence, s) for s in strata]
     frontier = [
-        s.parts if s.law else edge_of(recurrence, s, within)
+        s.parts if by_law(s) else (*s.parts, *edge_of(recurrence, s, within))
         for s, within in zip(strata, inside, strict=True)
     ]
     sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
@@ -113,6 +113,19 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         place(layout, n)
     sink(layout, histories)
     return layout
+
+
+def by_law(stratum: Stratum) -> bool:
+    """Whether a step is computed as its law has it, from the law's parts.
+
+    Linear laws are; of any other the spec's own terms are kept, whose slopes at corners are the
+    ones that a person expects (relu has 0 at 0, a maximum half).
+    """
+    law = stratum.law
+    if law is None:
+        return False
+    ops = {law.nodes[n].op for n in reachable(law.nodes, law.applied)}
+    return ops <= {"symbol", "const", "add", "sub", "mul", "neg"}
 
 
 def inside_of(recurrence: Recurrence, stratum: Stratum) -> tuple[int, ...]:

@@ -18,6 +18,8 @@ from seqc.symbolic.evaluate import evaluate
 from seqc.symbolic.tosympy import to_sympy
 
 _MANY = 1_000_000
+#: The number that a projective algebra's parts may be multiplied by; no name of a spec's.
+FACTOR = "[factor]"
 
 #: What a law says: both sides, from the values of its free symbols.
 Sides = Callable[[Mapping[str, Any]], tuple[Sequence[Any], Sequence[Any]]]
@@ -116,7 +118,7 @@ def laws(
         return tuple(values[name] for name in algebra.arguments)
 
     neutral = identity(algebra, evaluator)
-    return {
+    found: dict[str, tuple[tuple[str, ...], Sides]] = {
         "associativity": (
             part(3) + part(2) + part(1),
             lambda v: (
@@ -132,3 +134,9 @@ def laws(
         ),
         "identity acts as identity": (algebra.arguments, lambda v: (on(neutral, h(v)), h(v))),
     }
+    if algebra.projective is not None:
+        found["projective"] = (
+            (*part(1), *algebra.arguments, FACTOR),
+            lambda v: (on(tuple(x * v[FACTOR] for x in f(v, 1)), h(v)), on(f(v, 1), h(v))),
+        )
+    return found

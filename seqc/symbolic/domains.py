@@ -70,6 +70,6 @@ _LAWS = {
     "max_plus": "products are sums here, which cannot overflow",
     "min_plus": "products are sums here, which cannot overflow",
     "log_affine": "the equations are in the log domain already: products are sums",
-    "mobius": "a matrix counts only up to a factor, so products of many may be rescaled freely; "
-    "without that they may overflow where the states do not",
+    "mobius": "a matrix counts only up to a factor, so products are kept of size 1"
+    " and cannot overflow",
 }

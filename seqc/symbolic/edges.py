@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from seqc.ir.algebra import Algebra
 from seqc.ir.verdict import Verdict
-from seqc.symbolic.actions import Sides, apply, identity
+from seqc.symbolic.actions import FACTOR, Sides, apply, identity
 
 #: Functions that are composed with one another, at most.
 _ELEMENTS = 27
@@ -33,6 +33,8 @@ def run_on_edges(algebra: Algebra, laws: Mapping[str, tuple[tuple[str, ...], Sid
     elements = _elements(algebra, neutral)
     states = [0.5, *(e for e in neutral if math.isinf(e) and _is_state(algebra, elements, e))]
     for name, (symbols, sides) in laws.items():
+        if FACTOR in symbols:
+            continue
         acted = any(s in algebra.arguments for s in symbols)
         functions = len([s for s in symbols if s not in algebra.arguments]) // len(algebra.parts)
         for picked in itertools.product(elements, repeat=functions):

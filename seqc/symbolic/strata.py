@@ -48,6 +48,11 @@ def components(recurrence: Recurrence) -> tuple[Component, ...]:
         if node.op == "read" and is_past(node.attrs) and node.attrs[0] in defined:
             target = (*target, defined[str(node.attrs[0])])
         edges.append(target)
+    # States to which the spec applies one algebra are solved together, whether they need be or not.
+    for application in recurrence.applied:
+        together = [defined[state] for state in application.states]
+        for n in together:
+            edges[n] = (*edges[n], *(m for m in together if m != n))
 
     live = reachable(nodes, [*defined.values()])
     order = {s.name: i for i, s in enumerate(recurrence.states)}

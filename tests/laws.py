@@ -92,3 +92,14 @@ MARCHES: dict[str, str] = {
     "p[t] = tanh(p[t-1] + q[t-1] * w[t] + x[t])\nq[t] = sigmoid(q[t-1] - p[t])\n"
     "output p[t], q[t]\n",
 }
+
+#: Coefficients that are exponentials, in either domain.
+GROWING = """
+layer L
+size hidden
+input x[t]: hidden, w[t]: hidden
+state h[t]: hidden
+h[t] = exp(w[t]) * h[t-1] + x[t]
+{solve}
+output h[t]
+"""

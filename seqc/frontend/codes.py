@@ -68,11 +68,12 @@ CODES: dict[str, str] = {
     "E090": "an algebra is incomplete or malformed",
     "E091": "an algebra is applied where or as it cannot be",
     "E092": "a stated gradient does not fit its def",
+    "E093": "`solve` asks for what there is not",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",
     "E101": "`conv2d` is not available yet",
-    "E104": "`solve` is not available yet",
+    "E104": "a way to solve is not available yet",
     "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
     # warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from seqc.diagnostics import Label, Source
 from seqc.frontend import syntax as s
@@ -17,12 +18,12 @@ from seqc.frontend.names import Declarations
 from seqc.frontend.order import Reference, build_order, references
 from seqc.frontend.problems import Problems, listing, shorten
 from seqc.frontend.scope import KINDS, SEQUENCES, Scope, Symbol
+from seqc.frontend.solves import read_solves
 from seqc.frontend.warnings import warn_flat, warn_outer_products, warn_unused
-from seqc.ir.recurrence import Equation, Init, Param, Recurrence, State
+from seqc.ir.recurrence import Equation, Init, Param, Recurrence, Solve, State
 
 LATER_STATEMENTS = {
     "space": ("E100", "flatten the space into an axis: `size pixels`"),
-    "solve": ("E104", "leave it out: how a layer is solved is chosen when it is compiled"),
     "gradient": (
         "E105",
         "leave it out: gradients are exact; to state a def's derivative, write `gradient f(u) = …`",
@@ -75,6 +76,7 @@ def build_layer(
     _check_states(scope, problems)
     check_applications(builder, scope, problems)
     _check_parts(scope, problems)
+    solves = read_solves(statements, scope, problems)
     outputs = _outputs(scope, head, problems)
     warn_unused(scope, mentions, outputs, problems)
     if len(problems.errors) + problems.hidden > before:
@@ -118,6 +120,7 @@ def build_layer(
         graph,
         doc,
         tuple(builder.applied[n] for n in order if n in builder.applied),
+        _of_parts(solves, real),
         source,
         head.span,
     )
@@ -125,6 +128,17 @@ def build_layer(
     warn_outer_products(recurrence, scope, owners, problems)
     warn_flat(recurrence, problems)
     return recurrence
+
+
+def _of_parts(
+    solves: tuple[Solve, ...], real: dict[str, tuple[tuple[str, int], ...]]
+) -> tuple[Solve, ...]:
+    """What is asked of a complex state is asked of its parts."""
+    found = [s for s in solves if not s.state]
+    for solve in solves:
+        if solve.state:
+            found += [replace(solve, state=part) for part, _ in real[solve.state]]
+    return tuple(found)
 
 
 def _equation(builder: Builder, name: str) -> int | None:

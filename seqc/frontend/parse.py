@@ -241,8 +241,10 @@ class _Reader:
     def _space(self, parts: list[Any], span: Span) -> s.Later:
         return s.Later("space", self._words(parts), span)
 
-    def _solve(self, parts: list[Any], span: Span) -> s.Later:
-        return s.Later("solve", (), span)
+    def _solve(self, parts: list[Any], span: Span) -> s.SolveStatement:
+        first, second, arguments = parts
+        second = None if second is None else self._word(second)
+        return s.SolveStatement(self._word(first), second, tuple(arguments or ()), span)
 
     def _gradient(self, parts: list[Any], span: Span) -> s.Later | s.Gradient:
         word, arguments, body = parts

@@ -222,6 +222,16 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class SolveStatement:
+    """``solve [state] method(arguments)``: of two words the first is the state."""
+
+    first: Name
+    second: Name | None
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of an algebra: ``a``, ``a >= 0`` (its domain) or ``A: (row, col)`` (its axes)."""
 
@@ -263,6 +273,7 @@ Statement: TypeAlias = (
     | Define
     | Gradient
     | Later
+    | SolveStatement
     | AlgebraHead
     | AlgebraClause
 )

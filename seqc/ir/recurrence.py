@@ -131,6 +131,19 @@ class Application:
 
 
 @dataclass(frozen=True)
+class Solve:
+    """How a state's stratum is to be computed; ``state`` is empty for all that name none.
+
+    ``method``: ``scan`` or ``sequential``; ``domain`` of a scan: ``linear``, ``log``, or empty.
+    """
+
+    state: str
+    method: str
+    domain: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Recurrence:
     """A whole layer, checked: every name resolved, every axis known, no cycle within a step.
 
@@ -152,8 +165,14 @@ class Recurrence:
     nodes: Graph
     doc: str = ""
     applied: tuple[Application, ...] = ()
+    solves: tuple[Solve, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    def solve(self, name: str) -> Solve | None:
+        """How a state is to be solved, where the spec says."""
+        found = {s.state: s for s in self.solves}
+        return found.get(name) or found.get("")
 
     def state(self, name: str) -> State:
         """The state of that name."""

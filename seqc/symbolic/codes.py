@@ -15,4 +15,5 @@ CODES: dict[str, str] = {
     "W107": "an algebra that the spec names is not proved to carry its step",
     "E301": "a law of the algebra that a scan relies on is refuted",
     "E302": "a convolution that sees later steps maps what depends on a state",
+    "E303": "the log domain is asked for where a coefficient may be negative",
 }

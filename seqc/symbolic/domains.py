@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqc.ir.graph import Node
-from seqc.ir.verdict import Interval
 from seqc.symbolic.rewrite import StableBuilder
 
 
@@ -16,34 +15,37 @@ def log_form(b: StableBuilder, coefficient: int, offset: int) -> tuple[int | Non
     return b.op("log", coefficient), b.op("log", offset)
 
 
-def domain_reason(nodes: Sequence[Node], n: int, interval: Interval, has_log: bool) -> str:
-    """Why the linear domain does, or what may happen in it."""
-    lo, hi = interval
+def choose_domain(b: StableBuilder, n: int, wish: str) -> tuple[str, str]:
+    """The domain in which stretches of time are composed, and why.
+
+    Steps themselves are always taken in the linear domain: h = a * h + b does not overflow unless
+    the state does. ``wish``: the domain that the spec asks for, or empty.
+    """
+    lo, hi = interval = b.ranges[n]
+    if wish == "log" and b.nonnegative(n):
+        return "log", "products of coefficients are sums of their logarithms, as the spec asks"
     if lo == hi == 0:
-        return "the coefficient is zero: there is no product to overflow"
+        return "linear", "the coefficient is zero: there is no product to overflow"
     if lo >= -1 and hi <= 1:
-        return (
+        return "linear", (
             f"coefficients lie in {interval}: products cannot overflow; "
             "the linear domain keeps float32 rounding near 1e-7"
         )
+    if b.positive(n) and is_exponential(b.nodes, n) and not wish:
+        return "log", (
+            f"coefficients are exponentials, which lie in {interval}: products of many may "
+            "overflow where the states do not, so they are kept as sums of logarithms"
+        )
     size = max(abs(lo), abs(hi))
     if size < float("inf"):
-        return (
+        return "linear", (
             f"coefficients lie in {interval}: a product of T of them may reach {size:g}^T "
             "and overflow; the linear domain runs all the same"
         )
-    if has_log and is_exponential(nodes, n):
-        return (
-            "coefficients are exponentials without a bound: products of them may overflow, so the "
-            "log domain is recommended; a log-domain form exists, but kernels run the linear "
-            "domain alone in this version"
-        )
-    tail = (
-        "a log-domain form exists, but kernels run the linear domain alone in this version"
-        if has_log
-        else "there is no log-domain form, for coefficient and offset are not provably positive"
+    why = "as the spec asks" if wish else "they have no logarithm of their own"
+    return "linear", (
+        f"coefficients are not bounded: products may overflow; the linear domain runs, {why}"
     )
-    return f"coefficients are not bounded: products of them may overflow; {tail}"
 
 
 def is_exponential(nodes: Sequence[Node], n: int) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from seqc.diagnostics import Diagnostic, Severity, Span
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node
-from seqc.ir.recurrence import Recurrence
-from seqc.ir.verdict import Verdict
+from seqc.ir.recurrence import Recurrence, Solve
+from seqc.ir.verdict import Interval, Verdict
 from seqc.symbolic.affine import Linearity
 from seqc.symbolic.strata import Component
 
@@ -147,3 +147,13 @@ def span_of(recurrence: Recurrence, name: str) -> Span | None:
         if e.name == name:
             return e.span
     return next((s.span for s in recurrence.states if s.name == name), None)
+
+
+def no_logarithm(solve: Solve, state: str, interval: Interval) -> Diagnostic:
+    """The log domain is asked for where the coefficient may be negative."""
+    return Diagnostic(
+        "E303",
+        f"{state} has no log domain: its coefficient lies in {interval}, and may be negative",
+        solve.span,
+        hint="take the linear domain, or write the coefficient so that its sign shows",
+    )

@@ -20,7 +20,7 @@ from seqc.ir.verdict import Verdict
 from seqc.symbolic import refusals
 from seqc.symbolic.affine import Linearity, Ring, prove_affine
 from seqc.symbolic.algebra import acts_affinely, keeps, together
-from seqc.symbolic.domains import domain_reason, law_reason, log_form
+from seqc.symbolic.domains import choose_domain, law_reason, log_form
 from seqc.symbolic.follow import follow, prove_shape
 from seqc.symbolic.numeric import disagreement
 from seqc.symbolic.refusals import Refusal
@@ -46,6 +46,21 @@ class Solver:
         """The stratum of a component; builds the nodes of its parts."""
         if not component.reads:
             return self._free(recurrence, component)
+        return self._asked(recurrence, self._found(recurrence, component))
+
+    def _asked(self, recurrence: Recurrence, found: Stratum) -> Stratum:
+        """The stratum, taken step by step where the spec asks for that."""
+        solve = recurrence.solve(found.states[0])
+        if solve is None or solve.method != "sequential" or found.method != "scan":
+            return found
+        reason = "step by step, as the spec asks"
+        return replace(
+            found, method="march", law=None, parts=(), coefficient=(), offset=(), domain="linear",
+            domain_reason=reason,
+        )  # fmt: skip
+
+    def _found(self, recurrence: Recurrence, component: Component) -> Stratum:
+        """The stratum of a component that reads its past."""
         step = read_step(recurrence, component, self.builder, self.ring)
         named = [a for a in recurrence.applied if a.state in component.states]
         if named:
@@ -154,10 +169,19 @@ class Solver:
         coefficient, offset = parts
         interval = self.builder.ranges[coefficient]
         log_coefficient, log_offset = log_form(self.builder, coefficient, offset)
-        has_log = log_coefficient is not None
+        solve = step.recurrence.solve(step.carries[0][0])
+        domain, reason = choose_domain(self.builder, coefficient, solve.domain if solve else "")
+        scan = self._scan(step, law, parts, verdict)
+        if domain == "log":
+            in_logs = find_algebra(self.algebras, "exp_affine", 1)
+            if in_logs is not None and self._laws(in_logs, "exp_affine") == "proved":
+                logarithm = self.builder.op("log", coefficient)
+                scan = replace(scan, domain="log", law=in_logs, parts=(logarithm, offset))
+        elif solve is not None and solve.domain == "log":
+            self.notes.append(refusals.no_logarithm(solve, step.carries[0][0], interval))
         return replace(
-            self._scan(step, law, parts, verdict),
-            domain_reason=domain_reason(self.builder.nodes, coefficient, interval, has_log),
+            scan,
+            domain_reason=reason,
             coefficient_range=interval,
             coefficient=(coefficient,),
             offset=(offset,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 import seqc
-from tests.laws import LAWS, MARCHES
+from tests.laws import GROWING, LAWS, MARCHES
 from tests.layer.support import build, leaf, randn, relative_error
 
 #: One sequence of few channels and enough steps that four threads cut it up.
@@ -80,3 +81,46 @@ def test_what_marches(name: str) -> None:
     layer.backend = "reference"
     for k, (x, y) in enumerate(zip(got, everything(layer, inputs_of(300), mask), strict=True)):
         assert relative_error(x, y) < 1e-10, f"result {k}"
+
+
+@pytest.mark.parametrize("domain", ["linear", "log"])
+def test_both_domains(domain: str) -> None:
+    """Signed offsets, coefficients on both sides of one."""
+    spec = GROWING.format(solve=f"solve h scan(domain = {domain})")
+    assert seqc.check(spec)["L"].strata[0].domain == domain
+    layer = build(compiled(spec), "cpp", hidden=HIDDEN)
+    x, w = inputs_of(T)
+    got = everything(layer, [x, 0.1 * w], None)
+    layer.backend = "reference"
+    for k, (y, z) in enumerate(zip(got, everything(layer, [x, 0.1 * w], None), strict=True)):
+        assert relative_error(y, z) < 1e-10, f"result {k}"
+
+
+def test_the_log_domain_is_chosen_where_products_overflow() -> None:
+    """exp(800) is more than float64 holds; exp(800) * 1e-300 is not."""
+    stratum = seqc.check(GROWING.format(solve=""))["L"].strata[0]
+    assert stratum.domain == "log"
+    assert "sums of logarithms" in stratum.domain_reason
+    x, w = torch.zeros(B, T, HIDDEN, dtype=torch.float64), torch.zeros(B, T, HIDDEN)
+    x[:, 0] = 1e-300
+    w = w.double()
+    w[:, 6000:6080] = 10.0
+    found = {}
+    for domain in ("log", "linear"):
+        spec = GROWING.format(solve=f"solve scan(domain = {domain})")
+        layer = build(compiled(spec), "cpp", hidden=HIDDEN)
+        with torch.no_grad():
+            found[domain] = layer(x, w)[0][0, -1, 0].item()
+    assert found["log"] == pytest.approx(1e-300 * math.exp(400) * math.exp(400), rel=1e-10)
+    assert found["linear"] == math.inf  # why there is a log domain
+
+
+def test_a_coefficient_that_may_be_negative_has_no_logarithm() -> None:
+    spec = GROWING.replace("exp(w[t])", "w[t]").format(solve="solve h scan(domain = log)")
+    with pytest.raises(seqc.SeqcError, match="may be negative"):
+        seqc.check(spec)
+
+
+def test_step_by_step_where_the_spec_asks_for_it() -> None:
+    stratum = seqc.check(GROWING.format(solve="solve sequential"))["L"].strata[0]
+    assert (stratum.algebra, stratum.method) == ("affine", "march")

@@ -93,8 +93,7 @@ def test_known_equations() -> None:
 
     found = equations(page(seqc.check(S6)))
     assert found["sub{y,t}"] == "under{∑,slots}sub{C,t}·sub{h,t}"
-    assert found["sub{a,t}"] == "exp(−sub{dt,t}·A)"
-    assert found["subsup{λ,t−1,h}"].startswith("sub{a,t}⊙")
+    assert found["sub{l,t}"] == "−sub{dt,t}·A"  # exp of it may be large: the log domain
     assert found["∂A"].startswith("under{∑,t}")
 
     found = equations(page(seqc.check(DELAYS)))

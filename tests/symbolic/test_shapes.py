@@ -272,10 +272,10 @@ def test_what_a_named_algebra_needs(update: str, why: str) -> None:
     assert [d.code for d in found.diagnostics] == ["W107"]
 
 
-def test_the_log_domain_is_recommended_for_exponentials() -> None:
+def test_the_log_domain_is_chosen_for_exponentials() -> None:
     (s,) = analysis("h[t] = exp(x[t]) * h[t-1] + exp(-x[t])").strata
-    assert s.domain == "linear"
-    assert "the log domain is recommended" in s.domain_reason
+    assert s.domain == "log"
+    assert "sums of logarithms" in s.domain_reason
 
 
 def chained(count: int, term: str) -> str:

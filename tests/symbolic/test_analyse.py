@@ -95,7 +95,7 @@ def test_scan(
     found = analysis(text)
     (s,) = found.strata
     nodes = found.recurrence.nodes
-    domain = "linear" if log_a is None else "log"
+    domain = "log" if interval == "(0, inf)" else "linear"
     assert (s.algebra, s.method, s.jacobian, s.domain) == ("affine", "scan", "diagonal", domain)
     assert s.verdict == "proved"
     assert not found.diagnostics

@@ -185,7 +185,10 @@ def render_nested(template: str, kernel: Kernel, adjoint: Adjoint, dialect: Rows
         environment()
         .get_template(template)
         .render(
-            k=view, dropped=dropped, forward_reads=forward_reads, replay_reads=replay_reads,
+            k=view,
+            dropped=dropped,
+            forward_reads=forward_reads,
+            replay_reads=replay_reads,
             backward_reads=backward_reads,
-        )  # fmt: skip
+        )
     )

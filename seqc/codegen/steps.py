@@ -30,9 +30,9 @@ RESERVED = frozenset(
     when begins ended at live group groups ticket turn count computed now
     board_maps board_begins board_flags kScanThreads kMarchForward kMarchBackward
     kScanForward kScanBackward least
-    kInner kParts kFoldSteps kLanes kWarps kOwn kEven kRecord kGroup kFold kWarpLanes across
-    over_lanes summed tells part lane speaks sum record kept kept_at saved staged warp anew_now
-    anew_ahead place
+    kInner kParts kFoldSteps kLanes kWarps kOwn kEven kFew kRecord kGroup kFold kWarpLanes
+    kForwardBlocks kBackwardBlocks power_from across over_lanes summed tells late from part lane
+    speaks sum record kept kept_at saved staged warp anew_now anew_ahead place
     """.split()
 )
 #: The template derives further names from a spec's by these endings.

@@ -48,9 +48,10 @@ _thread = threading.local()
 class Schedule:
     """How a launch is laid out: which function, blocks, threads of one, and what chunks need.
 
-    ``inner``: the extent that the function is compiled for, if it sums over an axis; ``entries``
-    are then what its march back keeps of a chunk's states.  ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
+    ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
     ``flags`` of the board on which chunks tell one another what they found (``lookback.cuh``).
+    A kernel that sums over an axis is compiled for its extent ``inner``; ``entries`` are what its
+    march back keeps of a chunk's states.
     """
 
     kind: str

@@ -17,12 +17,14 @@ from seqc.runtime.tables import LANES
 #: ten registers on the way back.
 OWN = 4
 MOST_PARTS = 8
-#: Bytes of shared memory that a block keeps a chunk's states in, if some steps of them fit there.
+#: Bytes of a block's shared memory: all there is without asking for more, and what of it may hold
+#: a chunk's states (if some steps fit there) and, of some steps, sums over lanes that wait for
+#: those of the block's other warps.
+SHARED_BYTES = 48 << 10
 RECORD_BYTES = 32 << 10
+STAGE_BYTES = 12 << 10
 FEW_STEPS = 8
 CHUNK = 16  # steps from one whose state is stored to the next, at most
-#: Bytes of shared memory where sums over lanes wait for those of the block's other warps.
-STAGE_BYTES = 12 << 10
 WARP = 32
 
 
@@ -59,20 +61,23 @@ def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
     parts = 1
     while parts < MOST_PARTS and parts * OWN < inner:
         parts *= 2
-    sums = folded(spec, inner) * size
-    while parts > 1 and sums * _warps(parts) > STAGE_BYTES:
+    sums = folded(spec, inner) * size  # a warp and step
+    while parts > 1 and sums * _warps(parts) > SHARED_BYTES:
         parts //= 2
-    if sums * _warps(parts) > STAGE_BYTES:
+    stage = sums * _warps(parts)
+    if stage > SHARED_BYTES:
         raise ValueError(
             f"{spec.name}: axis {spec.inner} of {inner} is too long for the CUDA kernel that sums "
             'over it; use backend="reference"'
         )
     own = -(-inner // parts)
     record = sum(own if spec.inner in axes else 1 for axes in spec.carries)
-    fitting = RECORD_BYTES // max(1, record * LANES * parts * size)
+    a_step = max(1, record * LANES * parts * size)
+    fitting = min(RECORD_BYTES, SHARED_BYTES - stage) // a_step
     shared = fitting >= FEW_STEPS
     chunk = FEW_STEPS if shared and fitting < CHUNK else CHUNK
-    steps = min(chunk, STAGE_BYTES // (sums * _warps(parts))) if sums else 1
+    room = min(STAGE_BYTES, SHARED_BYTES - shared * chunk * a_step)
+    steps = min(chunk, max(1, room // stage)) if stage else 1
     return Cells(parts, chunk, shared, record, steps)
 
 

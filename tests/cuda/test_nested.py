@@ -11,7 +11,6 @@ import torch
 
 from seqc.runtime import nested
 from seqc.runtime.cuda import defines
-from seqc.runtime.emulator import EmulatorError
 from seqc.runtime.kernels import FusedKernel
 from seqc.runtime.nvrtc import compile_cubin, find_cupy, usage
 from tests.cuda.nested_specs import SPECS, make
@@ -79,11 +78,11 @@ def test_states_kept_outside_a_block(name, parts, emulated: Emulate, monkeypatch
 
 
 @needs_compiler
-@RESETS
-def test_dropout_is_that_of_the_cpp_kernels(resets, emulated: Emulate):
-    layer = make("DROPS", 70, 3)
+@pytest.mark.parametrize("lanes, inner", [(70, 3), (7, 40)])
+def test_dropout_is_that_of_the_cpp_kernels(lanes, inner, emulated: Emulate):
+    layer = make("DROPS", lanes, inner)
     layer.train()
-    check(layer, 2, 13, resets, emulated, "cpp")
+    check(layer, 2, 13, 0.1, emulated, "cpp")
 
 
 @needs_compiler
@@ -163,51 +162,22 @@ def test_a_reset_stops_even_a_nan(emulated: Emulate):
     same(everything(layer, inputs, None, mask), want)
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_what_a_block_shares_fits(name):
+    spec = kernel_of(make(name, 5, 3)).spec
+    for size in (4, 8):
+        for inner in (*range(1, 70), 100, 128, 200, 256, 500):
+            how = nested.cells(spec, inner, size)
+            staged = nested.folded(spec, inner) * how.threads // 32 * how.fold_steps
+            kept = how.kept if how.shared else 0
+            assert (staged + kept) * size <= 48 << 10
+            assert 1 <= how.fold_steps <= how.chunk
+
+
 def test_an_axis_too_long_for_sums_over_lanes_is_refused():
     spec = kernel_of(make("S6", 5, 3)).spec
     with pytest.raises(ValueError, match="axis slots of 100000 is too long"):
         nested.cells(spec, 100_000, 4)
-
-
-# --- faults -------------------------------------------------------------------------------------
-
-WRONG = "values differ"
-RACE = "no barrier lies between|before it is written"
-FAULTS = {
-    "a barrier before reading the warps' sums is gone": ("// Row j of what is staged is step t + staged - 1 - j.\n        __syncthreads();", "", RACE),
-    "a barrier after reading the warps' sums is gone": ("__syncthreads();\n        staged = 0;", "staged = 0;", RACE),
-    "a chunk ends a step early": ("for (int j = count - 1; j >= 0; --j)", "for (int j = count - 2; j >= 0; --j)", WRONG),
-    "a chunk's state is that of a step later": ("t % kChunk == 0", "t % kChunk == 1", WRONG),
-    "states are kept one step off": ("(j * kRecord", "(j / 2 * kRecord", WRONG),
-    "threads past the last lane are counted": ("live ? v", "true ? v", WRONG),
-    "a sum is that of one thread of a cell": ("sum += __shfl_xor_sync(~0u, sum, by);", "", WRONG),
-    "the halves of a sum over lanes are mixed up": ("keeps + __shfl_xor_sync", "gives + __shfl_xor_sync", WRONG),
-    "the sums of a stage are written in the order of time": ("t + staged - 1 - e /", "t + e /", WRONG),
-    "an adjoint passes a reset": ("= State(0); }\n", "= adjoint_h[i]; }\n", WRONG),
-    "a step computes with the next one's streams": ("_ahead[i] = b__at[(t + 1)", "_ahead[i] = b__at[t", WRONG),
-    "a stage has room for a step less": ("kWarps * kFoldSteps * kInner)", "kWarps * kFoldSteps * kInner - 1)", "shared array|before it is written"),
-}  # fmt: skip
-
-
-@needs_compiler
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught(fault, emulated: Emulate):
-    layer = make("S6", 70, 6)
-    inputs, state, mask = inputs_of(layer, 2, 35), fields_of(layer, 2), some_resets(2, 35, 0.1)
-    layer.backend = "reference"
-    want = everything(layer, inputs, state, mask)
-    layer.backend = "cpp"
-    (kernel,) = emulated(layer)
-    before, after, seen = FAULTS[fault]
-    broken = kernel.source.replace(before, after)
-    assert broken != kernel.source
-    kernel.source = broken
-    if seen == WRONG:
-        with pytest.raises((AssertionError, EmulatorError)):
-            same(everything(layer, inputs, state, mask), want)
-    else:
-        with pytest.raises(EmulatorError, match=seen):
-            everything(layer, inputs, state, mask)
 
 
 # --- compiled -----------------------------------------------------------------------------------
@@ -219,7 +189,8 @@ def test_a_planted_fault_is_caught(fault, emulated: Emulate):
 def test_kernels_compile_without_spills(name, inner, arch):
     kernel = kernel_of(make(name, 5, 3))
     macros = defines(kernel.spec, torch.float32, inner)
-    found = usage(compile_cubin(kernel.targets["cuda"].source, name=name, arch=arch, defines=macros).log)
+    source = kernel.targets["cuda"].source
+    found = usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
     assert set(found) == {"march_forward", "march_backward"}
     for function, used in found.items():
         assert (used.spill_stores, used.spill_loads, used.stack) == (0, 0, 0), (function, used)

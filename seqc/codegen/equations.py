@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seqc.codegen.contractions import contract, renamed
 from seqc.codegen.names import Namer
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
+from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import Node
 from seqc.ir.plan import History, KernelStage, Plan
 from seqc.ir.recurrence import LearnedMap, time_varying
@@ -33,6 +35,7 @@ class Equations:
             names.setdefault(s.update, s.name)
         self.inputs = {i.name: self.namer.fresh(i.name) for i in self.recurrence.inputs}
         self.printer = TorchPrinter(self.nodes, self.leaf, self.namer, names)
+        self.products = contractions(self.recurrence)
 
     @property
     def lines(self) -> list[str]:
@@ -49,7 +52,12 @@ class Equations:
 
     def arguments(self, n: int) -> tuple[int, ...]:
         """What a node is computed from."""
-        return self.nodes[n].args
+        product = self.product(n)
+        return self.nodes[n].args if product is None else product.factors
+
+    def product(self, n: int) -> Contraction | None:
+        """The factors of a sum of products, where it is computed without its terms."""
+        return self.products.get(n)
 
     def whole(self, root: int, axes: tuple[str, ...]) -> str:
         """A value's text with a dimension for each of the axes."""
@@ -81,8 +89,15 @@ class Equations:
                 return self.mask(node)
             case "map":
                 return self.printer.keep(n, self.map(node), self.map_name(node))
-            case "reduce" | "cumsum" | "shift":
-                return self.across(node)
+            case "reduce" | "cumsum" | "shift" | "rename":
+                product = self.product(n)
+                if product is not None:
+                    text = contract(self.printer, product, node)
+                else:
+                    text = self.across(node)
+                # What looks along an axis is computed once, however often it is used.
+                often = self.printer.uses.get(n, 0) > 1 and node.op != "rename"
+                return self.printer.keep(n, text) if often else text
         return None
 
     def parameter(self, node: Node) -> Text:
@@ -94,7 +109,7 @@ class Equations:
         return prefix.replace(".", "_") + "_pre"
 
     def across(self, node: Node) -> Text:
-        """A reduction, running sum or shift along a named axis."""
+        """A reduction, running sum or shift along a named axis, or axes called otherwise."""
         source = self.printer.values[node.args[0]]
         inner = self.nodes[node.args[0]].axes
         axis = str(node.attrs[1] if node.op == "reduce" else node.attrs[0])
@@ -102,6 +117,8 @@ class Equations:
             raise AssertionError(f"{node}: {axis} is not an axis of its argument")
         dim = inner.index(axis) - len(inner)
         code = wrap(source, 9)
+        if node.op == "rename":
+            return Text(renamed(code, inner, node), axes=node.axes, lead=source.lead)
         if node.op == "reduce":
             call = {"sum": "sum", "mean": "mean", "max": "amax", "min": "amin"}[str(node.attrs[0])]
             return Text(f"{code}.{call}({dim})", axes=node.axes, lead=source.lead)
@@ -250,7 +267,12 @@ class SequenceEquations(Equations):
         return self.known.get(n) or super().leaf(n, node)
 
     def arguments(self, n: int) -> tuple[int, ...]:
-        return () if n in self.known or self.nodes[n].op == "map" else self.nodes[n].args
+        return () if n in self.known or self.nodes[n].op == "map" else super().arguments(n)
+
+    def product(self, n: int) -> Contraction | None:
+        # Terms that a kernel has written down are there to be summed.
+        written = n in self.products and self.nodes[n].args[0] in self.known
+        return None if written else super().product(n)
 
     def value(self, root: int) -> Text:
         # What a stage has computed since counts for more than what was printed before.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from seqc.codegen.names import Namer
 from seqc.codegen.steps import RESERVED, SUFFIXES, Body, Dialect, Pointer, Step, Values
 from seqc.codegen.templates import environment
-from seqc.ir.algebra import substitute
+from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import Graph, GraphBuilder, reachable
 from seqc.ir.kernel import Adjoint, Kernel
 
@@ -251,7 +251,7 @@ class Printer:
         symbols = dict(zip(law.later, scan.parts, strict=True))
         for i, name in enumerate(law.earlier):
             symbols[name] = builder.add("element", axes=k.axes, attrs=(i,))
-        composed = substitute(law, law.compose, symbols, builder)
+        composed = scaled(law, substitute(law, law.compose, symbols, builder), builder)
         leaves = self.leaves(False)
         leaves |= {("element", i): (name, True) for i, name in enumerate(elements)}
         body = Body(builder.graph, leaves, Namer(self.taken | set(elements)), dialect=self.dialect)
@@ -305,7 +305,7 @@ class Printer:
         count = len(elements)
         for i, p in enumerate(law.earlier):
             symbols[p] = builder.add("element", attrs=(count + i,))
-        roots = substitute(law, law.compose, symbols, builder)
+        roots = scaled(law, substitute(law, law.compose, symbols, builder), builder)
         first = [f"{e}_first" for e in elements]
         leaves = {("element", i): (e, False) for i, e in enumerate([*elements, *first])}
         taken = self.taken | set(elements)
@@ -417,6 +417,17 @@ class Printer:
                         seen.add(i)
                         stack.append(inner)
         return False
+
+
+def scaled(law: Algebra, parts: list[int], builder: GraphBuilder) -> list[int]:
+    """The parts of a projective algebra divided by their size, for products of many overflow."""
+    if law.projective is None:
+        return parts
+    (size,) = substitute(law, [law.projective], dict(zip(law.parts, parts, strict=True)), builder)
+    one = builder.const(1.0)
+    there = builder.add("gt", size, builder.const(0.0))
+    share = builder.add("where", there, builder.add("div", one, size), one)
+    return [builder.add("mul", p, share) for p in parts]
 
 
 def render(template: str, kernel: Kernel, adjoint: Adjoint, dialect: Dialect) -> str:

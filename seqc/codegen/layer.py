@@ -251,8 +251,11 @@ class ParallelLines:
 
     def array(self, n: int) -> None:
         """A value that torch computes, kept under its name."""
-        text = self.equations.value(n)
-        self.equations.known[n] = self.equations.printer.keep(n, text)
+        e = self.equations
+        text = e.value(n)
+        if not text.code.isidentifier() and self.r.nodes[n].op != "rename":
+            text = e.printer.keep(n, text)
+        e.known[n] = e.printer.values[n] = text
 
     def map_stage(self, stage: MapStage) -> None:
         """One GEMM with a packed result."""

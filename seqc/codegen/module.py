@@ -29,6 +29,8 @@ from seqc.ir.plan import KernelStage, Plan
 IMPORTS = {
     "typing": "NamedTuple",
     "torch": "Tensor",
+    "seqc.runtime.contract": "contract",
+    "seqc.runtime.graft": "graft",
     "seqc.runtime.kernels": "FusedKernel",
     "seqc.runtime.layer": "Layer",
     "seqc.runtime.maps": "project",

@@ -176,6 +176,9 @@ class Phases:
         if node.op == "const":
             self.names[n] = self.dialect.literal(float(node.attrs[0]))
             return
+        if node.op in ("stop", "graft"):
+            self.names[n] = self.names[node.args[0]]
+            return
         place = self.place(n)
         index = node.attrs[0] if node.attrs else 0
         leaf = self.leaves.get((node.op, int(index))) if isinstance(index, int) else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seqc.codegen.names import Namer
-from seqc.ir.graph import Graph, Node, reachable
+from seqc.ir.graph import Graph, Node
 
 #: Words that generated C++ uses for itself, and that a spec's names must not take.
 RESERVED = frozenset(
@@ -140,14 +140,28 @@ class Body:
 
     def visit(self, roots: Iterable[int]) -> None:
         """Print everything the roots need that is not printed yet."""
-        for n in sorted(reachable(self.graph, roots)):
+        seen: set[int] = set()
+        stack = list(roots)
+        while stack:
+            n = stack.pop()
+            if n not in seen:
+                seen.add(n)
+                stack.extend(self.needs(n))
+        for n in sorted(seen):
             if n not in self.names:
                 self.names[n] = self.node(n)
+
+    def needs(self, n: int) -> tuple[int, ...]:
+        """What a node's value is computed from: not what only its derivative is."""
+        node = self.graph[n]
+        return node.args[:1] if node.op == "graft" else node.args
 
     def node(self, n: int) -> str:
         """A name or literal for a node, with its statement if it needs one."""
         node = self.graph[n]
-        args = [self.names[a] for a in node.args]
+        args = [self.names[a] for a in self.needs(n)]
+        if node.op in ("stop", "graft"):
+            return args[0]
         if node.op == "const":
             return self.dialect.literal(float(node.attrs[0]))
         index = int(node.attrs[0]) if node.attrs else 0

@@ -24,7 +24,7 @@ _CALLS = {
     "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "floor": "torch.floor",
     "tanh": "torch.tanh", "sigmoid": "sigmoid", "normcdf": "torch.special.ndtr",
     "sin": "torch.sin", "cos": "torch.cos", "softplus": "softplus", "logaddexp": "logaddexp",
-    "min": "minimum", "max": "maximum", "pow": "torch.pow",
+    "min": "minimum", "max": "maximum", "pow": "torch.pow", "graft": "graft",
 }  # fmt: skip
 _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
@@ -34,7 +34,7 @@ RESERVED = frozenset(
     math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
     push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
     numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
-    Layer FusedKernel KernelSpec
+    Layer FusedKernel KernelSpec contract graft
     """.split()
 )
 
@@ -89,7 +89,7 @@ class Guard:
 
 
 #: Operations whose derivative can be infinite where their value is not used.
-_STEEP = frozenset({"exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "div", "pow"})
+_STEEP = frozenset({"exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "div", "pow", "graft"})
 
 
 def find_guards(
@@ -264,6 +264,10 @@ class TorchPrinter:
             if yes.number and no.number:
                 return made(f"pick({condition.code}, {yes.code}, {no.code}, wide)", _ATOM)
             return made(f"torch.where({condition.code}, {yes.code}, {no.code})", _ATOM)
+        if node.op == "stop" and not number:
+            return made(f"{wrap(args[0], _ATOM)}.detach()", _ATOM)
+        if node.op in ("stop", "graft") and number:
+            return made(args[0].code, args[0].binds)
         inner = ", ".join(a.code for a in args)
         if number:
             return made(f"numeric({node.op!r}, {inner})", _ATOM)

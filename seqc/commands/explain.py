@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from seqc.commands.common import CommandError, add_layer, add_spec, did_you_mean, find_spec
+from seqc.commands.common import (
+    CommandError,
+    add_layer,
+    add_spec,
+    did_you_mean,
+    find_spec,
+    write_text,
+)
 from seqc.commands.common import show_diagnostics as show
 
 if TYPE_CHECKING:
@@ -16,8 +24,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "show the rewritten equations, the proofs, the derived forms and the plan"
 EPILOG = """\
-example:
+examples:
   seqc explain MinGRU
+  seqc explain MinGRU --html mingru.html
 """
 
 
@@ -25,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_spec(parser)
     add_layer(parser)
+    parser.add_argument(
+        "--html", metavar="FILE", help="write it as one HTML page, with a drawing (-: to stdout)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,6 +46,15 @@ def run(options: argparse.Namespace) -> int:
     spec = find_spec(options.spec)
     report = narrow(seqc.check(spec.where), options.layer or spec.layer)
     failed = show(report.diagnostics)
+    if options.html is not None:
+        from seqc.passes.pages import page
+
+        text = page(report)
+        if options.html == "-":  # what the terminal's encoding lacks has a name in HTML
+            encoding = sys.stdout.encoding or "utf-8"
+            text = text.encode(encoding, "xmlcharrefreplace").decode(encoding)
+        write_text(options.html, text)
+        return int(failed)
     print("\n\n".join(explain(layer) for layer in report.layers))
     return int(failed)
 
@@ -74,6 +95,12 @@ def _lines(layer: LayerReport) -> Iterator[str]:
         yield from _block(f"{i}. {text}" for i, text in enumerate(layer.stages, 1))
     else:
         yield "  stages: none, the layer runs step by step"
+    if layer.costs:
+        yield ""
+        yield "  what a kernel moves and computes, a step and element, in float32"
+        for cost in layer.costs:
+            yield f"    {cost.name} forward   {cost.forward}"
+            yield f"    {' ' * len(cost.name)} backward  {cost.backward}"
 
 
 def explain_stratum(s: StratumReport) -> list[str]:

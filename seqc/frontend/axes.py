@@ -9,21 +9,13 @@ from seqc.frontend.scope import Scope
 
 def resolve_axes(axes: s.Axes, scope: Scope, problems: Problems) -> tuple[str, ...]:
     """The axes that a statement declares, in the layer's order; unknown ones are left out."""
-    if axes.qualifier is not None:
-        if axes.qualifier.text == "complex":
-            problems.error(
-                "E108",
-                "complex values are not available yet",
-                axes.span,
-                hint="carry the real and the imaginary part as two states",
-            )
-        else:
-            problems.error(
-                "E006",
-                f"`{axes.qualifier.text}` does not fit here",
-                axes.qualifier.span,
-                hint="several axes are written `(a, b)`",
-            )
+    if axes.qualifier is not None and not is_complex(axes):
+        problems.error(
+            "E006",
+            f"`{axes.qualifier.text}` does not fit here",
+            axes.qualifier.span,
+            hint="several axes are written `(a, b)`",
+        )
     found: list[str] = []
     for name in axes.names:
         symbol = scope.symbols.get(name.text)
@@ -44,3 +36,8 @@ def resolve_axes(axes: s.Axes, scope: Scope, problems: Problems) -> tuple[str, .
         elif symbol.kind == "size":
             found.append(name.text)
     return tuple(a for a in scope.axis_order if a in found)
+
+
+def is_complex(axes: s.Axes | None) -> bool:
+    """Whether a statement declares a complex value: `complex hidden`."""
+    return axes is not None and axes.qualifier is not None and axes.qualifier.text == "complex"

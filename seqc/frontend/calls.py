@@ -1,12 +1,14 @@
-"""Calls: pointwise functions, reductions, what looks along an axis, masks, and `def`s."""
+"""Calls: pointwise functions, masks and `def`s; what looks along an axis is in `along`."""
 
 from __future__ import annotations
 
 from seqc.frontend import syntax as s
-from seqc.frontend.constants import whole
-from seqc.frontend.expressions import Builder, Call, Evaluation, SizeName
+from seqc.frontend.along import along, axis_of, not_an_axis, rename_axes
+from seqc.frontend.applications import apply_algebra
+from seqc.frontend.expressions import Builder
 from seqc.frontend.functions import (
     BUILTIN,
+    COMPLEX_FUNCTIONS,
     LATER_FUNCTIONS,
     MAPS,
     POINTWISE_FUNCTIONS,
@@ -14,9 +16,11 @@ from seqc.frontend.functions import (
     arity,
     usage,
 )
-from seqc.frontend.limits import MAX_LAG
+from seqc.frontend.gradients import grafted
 from seqc.frontend.maps import learned_map
-from seqc.frontend.problems import a_number, listing, shorten
+from seqc.frontend.nodes import Call, Evaluation, SizeName
+from seqc.frontend.prefixes import prefix_mask
+from seqc.frontend.problems import a_number, shorten
 from seqc.ir.ops import CONDITIONS
 
 
@@ -24,7 +28,8 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """The node of a call."""
     function = expr.function
     if not isinstance(function, s.Name):
-        return _not_a_function(builder, expr, call)
+        result = yield _not_a_function(builder, expr, call)
+        return result
     name = function.text
     if name in LATER_FUNCTIONS:
         code, instead = LATER_FUNCTIONS[name]
@@ -37,33 +42,42 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         _unknown(builder, function, call)
         # The arguments may have errors of their own.
         for argument in expr.arguments:
-            if _axis(builder, argument.value, call) is None:
+            if axis_of(builder, argument.value, call) is None:
                 yield builder.value(argument.value, call)
         return None
     if name in MAPS:
         result = yield learned_map(builder, expr, name, call)
         return result
+    if name == "rename":
+        result = yield rename_axes(builder, expr, call)
+        return result
     if not _check_shape(builder, expr, name, call):
         return None
+    if name in COMPLEX_FUNCTIONS:
+        result = yield _complex_function(builder, expr, name, call)
+        return result
     arguments = tuple(a.value for a in expr.arguments)
     if name == "index":
-        axis = _axis(builder, arguments[0], call)
+        axis = axis_of(builder, arguments[0], call)
         if axis is None:
-            _not_an_axis(builder, arguments[0], call)
+            not_an_axis(builder, arguments[0], call)
             return None
         span = expr.span if call is None else call.span
         return builder.add("index", axes=(axis,), attrs=(axis,), span=span)
     if name == "drop":
         result = yield _drop(builder, expr, call)
         return result
-    axis = _axis(builder, arguments[1], call) if len(arguments) > 1 else None
-    along = name in ("sum", "mean", "cumsum", "shift")
-    if along or (name in REDUCTIONS and axis is not None):
+    if name == "prefix":
+        result = yield prefix_mask(builder, expr, call)
+        return result
+    axis = axis_of(builder, arguments[1], call) if len(arguments) > 1 else None
+    needs_axis = name in ("sum", "mean", "cumsum", "shift")
+    if needs_axis or (name in REDUCTIONS and axis is not None):
         if axis is None:
             yield builder.number(arguments[0], call)
-            _not_an_axis(builder, arguments[1], call)
+            not_an_axis(builder, arguments[1], call)
             return None
-        result = yield _along(builder, expr, name, axis, call)
+        result = yield along(builder, expr, name, axis, call)
         return result
     result = yield _pointwise(builder, expr, name, call)
     return result
@@ -81,53 +95,38 @@ def _pointwise(builder: Builder, expr: s.Call, name: str, call: Call | None) -> 
     if len(found) < len(values):
         return None
     if name == "where" and builder.graph.nodes[found[0]].op not in CONDITIONS:
-        found[0] = builder.add("isset", found[0], span=span)
-    return builder.add(POINTWISE_FUNCTIONS[name], *found, span=span)
+        term = expr.arguments[0].value.span
+        chosen = builder.pointwise("isset", found[0], span=span, term=term, call=call)
+        if chosen is None:
+            return None
+        found[0] = chosen
+    op = POINTWISE_FUNCTIONS[name]
+    return builder.pointwise(op, *found, span=span, term=expr.span, call=call)
 
 
-def _along(builder: Builder, expr: s.Call, name: str, axis: str, call: Call | None) -> Evaluation:
-    """A reduction, a running sum or a shift along an axis that the value must have."""
+def _complex_function(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:
+    """`re`, `im`, `conj`; `cis(angle)`, which is cos + i sin."""
     span = expr.span if call is None else call.span
-    value = yield builder.number(expr.arguments[0].value, call)
+    term = expr.arguments[0].value
+    if name == "cis":
+        angle = yield builder.real(term, call, "`cis` takes an angle; for e^z write `exp(z)`")
+        if angle is None:
+            return None
+        return builder.joined(builder.arithmetic(span).turn(angle), span)
+    value = yield builder.number(term, call)
     if value is None:
         return None
-    axes = builder.axes_of(value)
-    if axis not in axes:
-        hint = f"it has {_axes_text(axes)}"
-        if name in ("max", "min") and not axes:
-            hint += f"; to compare with the size as a number, write it first: `{name}({axis}, …)`"
-        builder.error(
-            "E049",
-            f"`{name}` goes along `{axis}`, which the value does not have",
-            expr.arguments[0].value.span,
-            call,
-            hint=hint,
-        )
-        return None
-    if name == "cumsum":
-        return builder.add("cumsum", value, axes=axes, attrs=(axis,), span=span)
-    if name == "shift":
-        term = expr.arguments[2].value
-        steps = whole(term)
-        if steps is None or abs(steps) > MAX_LAG:
-            builder.error(
-                "E062",
-                "a shift is a whole number",
-                term.span,
-                call,
-                hint="`shift(e, axis, 1)` moves every entry one place up; a zero enters",
-            )
-            return None
-        return builder.add("shift", value, axes=axes, attrs=(axis, steps), span=span)
-    rest = tuple(a for a in axes if a != axis)
-    return builder.add("reduce", value, axes=rest, attrs=(name, axis), span=span)
+    re, im = builder.parts(value) or (value, builder.const(0.0, span))
+    if name == "conj":
+        return builder.joined((re, builder.add("neg", im, span=span)), span)
+    return re if name == "re" else im
 
 
 def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """`drop(e, p)`: `e` where this step's mask keeps it, 0 elsewhere."""
     span = expr.span if call is None else call.span
     value = yield builder.number(expr.arguments[0].value, call)
-    probability = yield builder.number(expr.arguments[1].value, call)
+    probability = yield builder.real(expr.arguments[1].value, call)
     if builder.place.kind != "equation":
         builder.error(
             "E062",
@@ -153,7 +152,8 @@ def _drop(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     site = place.name if place.masks == 1 else f"{place.name}.{place.masks}"
     axes = builder.axes_of(value)
     keep = builder.add("keep", probability, axes=axes, attrs=(site,), span=span)
-    return builder.add("where", keep, value, builder.const(0.0, span), span=span)
+    zero = builder.const(0.0, span)
+    return builder.pointwise("where", keep, value, zero, span=span, term=expr.span, call=call)
 
 
 def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:
@@ -173,7 +173,7 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
             return None
     bindings: list[int | SizeName | None] = []
     for argument in expr.arguments:
-        size = _axis(builder, argument.value, call)
+        size = axis_of(builder, argument.value, call)
         if size is not None:
             bindings.append(SizeName(size))
         else:
@@ -195,35 +195,11 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
         expr.span if call is None else call.span,
         name if call is None else call.function,
     )
-    result = yield builder.value(function.define.body, inner)
+    if function.gradient is None:
+        result = yield builder.value(function.define.body, inner)
+    else:
+        result = yield grafted(builder, function, bindings, inner)
     return result
-
-
-def _axis(builder: Builder, expr: s.Expr, call: Call | None) -> str | None:
-    """The size that a term is the bare name of."""
-    if not isinstance(expr, s.Name):
-        return None
-    if call is not None:
-        bound = call.bindings.get(expr.text)
-        return bound.name if isinstance(bound, SizeName) else None
-    if builder.scope.is_size(expr.text):
-        builder.scope.symbols[expr.text].used = True
-        return expr.text
-    return None
-
-
-def _axes_text(axes: tuple[str, ...]) -> str:
-    if not axes:
-        return "no axes"
-    return f"the {'axis' if len(axes) == 1 else 'axes'} {listing(axes)}"
-
-
-def _not_an_axis(builder: Builder, expr: s.Expr, call: Call | None) -> None:
-    text = expr.text if isinstance(expr, s.Name) else ""
-    hint = "an axis is the bare name of a size"
-    if call is None and text and text not in builder.scope.symbols:
-        hint = builder.problems.guess(text, builder.scope.axis_order, hint)
-    builder.error("E021", "this is not an axis", expr.span, call, hint=hint)
 
 
 def _check_shape(builder: Builder, expr: s.Call, name: str, call: Call | None) -> bool:
@@ -265,20 +241,14 @@ def _unknown(builder: Builder, function: s.Name, call: Call | None) -> None:
     builder.error("E024", message, function.span, call, hint=hint)
 
 
-def _not_a_function(builder: Builder, expr: s.Call, call: Call | None) -> int | None:
+def _not_a_function(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
     """`affine(a, b)(h[t-1])`, or something that can't be called at all."""
     inner = expr.function
     if isinstance(inner, s.Call) and isinstance(inner.function, s.Name):
-        name = inner.function.text
-        if name not in BUILTIN and name not in builder.functions:
-            builder.error(
-                "E103",
-                "applying an algebra by name is not available yet",
-                expr.span,
-                call,
-                hint="write the function out, as `a * h[t-1] + b`: the algebra is found",
-            )
-            return None
+        name = inner.function
+        if name.text not in BUILTIN and name.text not in builder.functions:
+            result = yield apply_algebra(builder, expr, name, call)
+            return result
     builder.error(
         "E024", "only a name can be called", expr.span, call, hint="to multiply, write `*`"
     )

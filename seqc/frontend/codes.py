@@ -39,6 +39,8 @@ CODES: dict[str, str] = {
     "E048": "an equation has axes that its declaration leaves out",
     "E049": "a value does not have the axis",
     "E050": "a convolution stands in the loop of a recurrence",
+    "E051": "an axis is renamed to one that the value has already",
+    "E052": "an axis is renamed to one of another extent",
     # functions and learned maps
     "E060": "a function has the wrong number of arguments",
     "E061": "a function has no such keyword argument",
@@ -50,6 +52,8 @@ CODES: dict[str, str] = {
     "E067": "comparisons are chained",
     "E068": "a tuple stands outside an algebra",
     "E069": "a depthwise convolution changes axes",
+    "E070": "a complex value stands where only a real one can",
+    "E071": "an input or an output is complex",
     # statements
     "E080": "the file has no layer",
     "E081": "a statement stands before the first layer",
@@ -62,19 +66,17 @@ CODES: dict[str, str] = {
     "E088": "a parameter's start is not one of the known kinds",
     "E089": "a declaration has something that it cannot have",
     "E090": "an algebra is incomplete or malformed",
+    "E091": "an algebra is applied where or as it cannot be",
+    "E092": "a stated gradient does not fit its def",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",
     "E101": "`conv2d` is not available yet",
-    "E102": "user-declared algebras are not available yet",
-    "E103": "applying an algebra by name is not available yet",
     "E104": "`solve` is not available yet",
-    "E105": "`gradient` is not available yet",
+    "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
-    "E107": "`prefix` is not available yet",
-    "E108": "complex values are not available yet",
-    "E109": "`rename` is not available yet",
     # warnings
     "W001": "a name is never used",
     "W002": "an equation makes an outer product that nothing reduces or stores",
+    "W003": "the gradient of a parameter is zero everywhere",
 }

@@ -9,7 +9,7 @@ from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
 from seqc.frontend.functions import BUILTIN, LATER_FUNCTIONS, MAPS
 from seqc.frontend.order import components
-from seqc.frontend.problems import Problems, shorten
+from seqc.frontend.problems import Problems, a_number, shorten
 from seqc.frontend.reserved import refusal
 
 #: Names that stand for numbers; anything else that a spec defines may hide them.
@@ -24,14 +24,19 @@ class Function:
     library: bool = False
     sound: bool = True
     used: bool = False
+    gradient: s.Gradient | None = None
 
 
 def declare_functions(
-    own: Iterable[s.Define], library: dict[str, Function], problems: Problems
+    own: Iterable[s.Define | s.Gradient], library: dict[str, Function], problems: Problems
 ) -> dict[str, Function]:
     """The functions that a file may call: its own, then the library's."""
     functions: dict[str, Function] = {}
+    own = tuple(own)
     for define in own:
+        if isinstance(define, s.Gradient):
+            state_gradient(define, functions, own, library, problems)
+            continue
         name = define.name.text
         reason = refusal(name, "layer")  # a def is no attribute: only keywords are in its way
         if name in BUILTIN:
@@ -54,16 +59,75 @@ def declare_functions(
             )
         else:
             functions[name] = Function(define)
-    merged = {**{k: Function(f.define, True) for k, f in library.items()}, **functions}
+    known = {k: Function(f.define, True, gradient=f.gradient) for k, f in library.items()}
+    merged = {**known, **functions}
     for function in functions.values():
-        _check_body(function, merged, problems)
+        before = len(problems.errors) + problems.hidden
+        _check_body(function.define, merged, problems)
+        if function.gradient is not None:
+            _check_body(function.gradient, merged, problems)
+        if len(problems.errors) + problems.hidden > before:
+            function.sound = False
     _check_recursion(functions, problems)
     return merged
 
 
-def _check_body(function: Function, functions: dict[str, Function], problems: Problems) -> None:
-    define = function.define
-    before = len(problems.errors) + problems.hidden
+def state_gradient(
+    stated: s.Gradient,
+    functions: dict[str, Function],
+    own: tuple[s.Define | s.Gradient, ...],
+    library: dict[str, Function],
+    problems: Problems,
+) -> None:
+    """Note a gradient with the def before it, whose parameters it must have."""
+    name = stated.name.text
+    function = functions.get(name)
+    if function is None:
+        hint = problems.guess(name, functions, f"write `def {shorten(name)}(u) = …` before it")
+        if name in BUILTIN or name in library:
+            hint = f"give it a name of its own: `def my_{name}(u) = {name}(u)`"
+        elif any(isinstance(d, s.Define) and d.name.text == name for d in own):
+            hint = "put it after the def"
+        problems.error(
+            "E092", f"no def before this is called `{shorten(name)}`", stated.name.span, hint=hint
+        )
+        return
+    wanted = ", ".join(p.text for p in function.define.parameters)
+    if function.gradient is not None:
+        problems.error(
+            "E022",
+            f"the gradient of `{name}` is stated twice",
+            stated.name.span,
+            hint="take one out",
+            related=[Label(function.gradient.name.span, "first here")],
+        )
+        return
+    count = len(function.define.parameters)
+    slopes = slopes_of(stated)
+    if len(stated.parameters) != count or len(slopes) != count:
+        parts = ", ".join(f"d{p.text}" for p in function.define.parameters)
+        parts = f"({parts})" if count > 1 else parts
+        what = f"{a_number(count, 'parameter')}, and a derivative by each"
+        problems.error(
+            "E092",
+            f"`{name}` has {what}",
+            stated.span if len(stated.parameters) != count else stated.body.span,
+            hint=f"write `gradient {name}({wanted}) = {parts}`",
+            related=[Label(function.define.name.span, "defined here")],
+        )
+        function.sound = False
+        return
+    function.gradient = stated
+
+
+def slopes_of(stated: s.Gradient) -> tuple[s.Expr, ...]:
+    """The derivative by each parameter."""
+    return stated.body.parts if isinstance(stated.body, s.Tuple) else (stated.body,)
+
+
+def _check_body(
+    define: s.Define | s.Gradient, functions: dict[str, Function], problems: Problems
+) -> None:
     parameters: dict[str, s.Name] = {}
     for name in define.parameters:
         if name.text in parameters or name.text == "t":
@@ -127,24 +191,30 @@ def _check_body(function: Function, functions: dict[str, Function], problems: Pr
                         term.function.span,
                         hint=hint,
                     )
-                # `weight = …` and the like are read where the call is built.
-                todo.extend(a.value for a in term.arguments if a.keyword is None)
+                # `weight = …` and the like are read where the call is built; of `rename` both
+                # sides are axes, so parameters.
+                axes = name_text == "rename" and called is None
+                todo.extend(a.value for a in term.arguments if axes or a.keyword is None)
+                if axes:
+                    todo.extend(a.keyword for a in term.arguments if a.keyword is not None)
             else:
                 todo.extend(s.children(term))
         else:
             todo.extend(s.children(term))
-    for name in parameters.values():
+    # A derivative need not depend on every parameter.
+    for name in parameters.values() if isinstance(define, s.Define) else ():
         if name.text not in read:
             problems.warn(
                 "W001", f"the parameter `{name.text}` is never used", name.span, hint="take it out"
             )
-    function.sound = len(problems.errors) + problems.hidden == before
 
 
-def _calls(define: s.Define) -> list[s.Name]:
-    """The functions that a def's body names in calls."""
+def _calls(function: Function) -> list[s.Name]:
+    """The functions that a def's body, and its stated gradient, name in calls."""
     found: list[s.Name] = []
-    todo: list[s.Expr] = [define.body]
+    todo: list[s.Expr] = [function.define.body]
+    if function.gradient is not None:
+        todo.append(function.gradient.body)
     while todo:
         term = todo.pop()
         if isinstance(term, s.Call) and isinstance(term.function, s.Name):
@@ -155,7 +225,7 @@ def _calls(define: s.Define) -> list[s.Name]:
 
 def _check_recursion(functions: dict[str, Function], problems: Problems) -> None:
     calls = {
-        name: tuple(dict.fromkeys(c.text for c in _calls(f.define) if c.text in functions))
+        name: tuple(dict.fromkeys(c.text for c in _calls(f) if c.text in functions))
         for name, f in functions.items()
     }
     for component in components(calls):
@@ -166,7 +236,7 @@ def _check_recursion(functions: dict[str, Function], problems: Problems) -> None
         for name in ordered:
             functions[name].sound = False
         first = functions[ordered[0]].define
-        call = next(c for c in _calls(first) if c.text in members)
+        call = next(c for c in _calls(functions[ordered[0]]) if c.text in members)
         problems.error(
             "E025",
             f"the def `{first.name.text}` calls itself"

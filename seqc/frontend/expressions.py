@@ -7,24 +7,20 @@ that one mistake is reported once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-from seqc.diagnostics import Label, Span
+from seqc.diagnostics import Span
 from seqc.frontend import syntax as s
-from seqc.frontend.defs import NUMBERS, Function
+from seqc.frontend.complexes import INSTEAD
+from seqc.frontend.defs import NUMBERS
 from seqc.frontend.functions import BUILTIN
 from seqc.frontend.lags import read_lag
-from seqc.frontend.limits import MAX_TERMS
-from seqc.frontend.problems import Problems, shorten
-from seqc.frontend.scope import KINDS, SEQUENCES, Scope
+from seqc.frontend.nodes import Budget, Call, Evaluation, NodeBuilder, Place, SizeName
+from seqc.frontend.problems import shorten
+from seqc.frontend.scope import KINDS, SEQUENCES
 from seqc.frontend.trampoline import run
-from seqc.ir.graph import GraphBuilder
 from seqc.ir.ops import CONDITIONS
-from seqc.ir.recurrence import LearnedMap
 
-Evaluation = Generator[Any, "int | None", "int | None"]
+__all__ = ["Budget", "Builder", "Place", "TooLarge"]
 
 _CHAIN = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 _COMPARE = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
@@ -34,121 +30,21 @@ class TooLarge(Exception):
     """The layer comes to more terms than any layer should."""
 
 
-@dataclass(frozen=True)
-class SizeName:
-    """A size passed to a `def`: an axis where the body wants one, a number elsewhere."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """The `def` that is being written out: what its parameters stand for, and the call's place."""
-
-    bindings: Mapping[str, int | SizeName | None]
-    span: Span
-    function: str
-
-
-@dataclass
-class Place:
-    """Where an expression stands: what may be used there, and how its learned maps are called."""
-
-    name: str
-    #: ``equation``; ``constant`` (an equation without time); ``start`` (a state's start)
-    kind: str
-    #: declared axes, which learned maps take; None where they are inferred
-    axes: tuple[str, ...] | None
-    span: Span
-    #: how many learned maps the equation holds
-    maps: int = 0
-    masks: int = 0
-
-
-@dataclass
-class Budget:
-    """How many terms a file may still come to."""
-
-    left: int = MAX_TERMS
-
-
-@dataclass
-class Builder:
-    """Builds the graph of one layer."""
-
-    scope: Scope
-    functions: dict[str, Function]
-    problems: Problems
-    budget: Budget
-    #: what a call comes to (`calls.evaluate`: it needs this class, so it is handed in)
-    evaluate_call: Callable[[Builder, s.Call, Call | None], Evaluation]
-    graph: GraphBuilder = field(init=False)
-    #: for each node, whether it changes from step to step
-    varies: list[bool] = field(default_factory=list)
-    maps: list[LearnedMap] = field(default_factory=list)
-    #: the name of each learned map, and where it stands
-    prefixes: dict[str, Span] = field(default_factory=dict)
-    #: the node at t of each equation and state built so far; None where it has errors
-    built: dict[str, int | None] = field(default_factory=dict)
-    place: Place = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.graph = GraphBuilder(self.scope.axis_order)
+class Builder(NodeBuilder):
+    """Builds the graph of one layer from its terms."""
 
     def expression(self, expr: s.Expr, place: Place) -> int | None:
         """The node of an expression; None where it has errors."""
         self.place = place
         return run(self.number(expr, None))
 
-    # ---- nodes
-
-    def add(
-        self,
-        op: str,
-        *args: int,
-        span: Span,
-        axes: tuple[str, ...] | None = None,
-        attrs: tuple[str | int | float | bool, ...] = (),
-    ) -> int:
-        """A node; notes whether it varies in time."""
-        position = self.graph.add(op, *args, axes=axes, attrs=attrs, span=span)
-        if position == len(self.varies):
-            fresh = op in ("read", "keep", "map")
-            self.varies.append(fresh or any(self.varies[a] for a in args))
+    def real(self, expr: s.Expr, call: Call | None, hint: str = INSTEAD) -> Evaluation:
+        """The node of a term whose value is a real number."""
+        position = yield self.number(expr, call)
+        if position is not None and self.parts(position) is not None:
+            self.error("E070", "this is complex", expr.span, call, hint=hint)
+            return None
         return position
-
-    def const(self, value: float, span: Span) -> int:
-        """The node of a number."""
-        return self.add("const", axes=(), attrs=(float(value),), span=span)
-
-    def axes_of(self, position: int) -> tuple[str, ...]:
-        """The axes of a node."""
-        return self.graph.nodes[position].axes
-
-    def error(
-        self,
-        code: str,
-        message: str,
-        span: Span,
-        call: Call | None,
-        *,
-        hint: str = "",
-        label: str = "",
-    ) -> None:
-        """Note an error of a term; inside a `def`, it is the call's."""
-        if call is None:
-            self.problems.error(code, message, span, hint=hint, label=label)
-            return
-        self.problems.error(
-            code,
-            message,
-            call.span,
-            label=f"in this call of `{call.function}`",
-            hint=hint,
-            related=[Label(span, label or "here")],
-        )
-
-    # ---- terms
 
     def number(self, expr: s.Expr, call: Call | None) -> Evaluation:
         """The node of a term whose value is a number: a truth value is refused."""
@@ -186,7 +82,7 @@ class Builder:
             operand = yield self.number(expr.value, call)
             if operand is None or not expr.negative:
                 return operand
-            return self.negative(operand, span)
+            return self.negative(operand, span, call)
         if isinstance(expr, s.Power):
             result = yield self._power(expr, call)
             return result
@@ -212,7 +108,7 @@ class Builder:
                 left = None
                 continue
             span = s.join(expr.span, operand.span) if call is None else call.span
-            left = self.add(_CHAIN[op], left, right, span=span)
+            left = self.pointwise(_CHAIN[op], left, right, span=span, term=operand.span, call=call)
         return left
 
     def _power(self, expr: s.Power, call: Call | None) -> Evaluation:
@@ -226,17 +122,18 @@ class Builder:
             elif result is None:
                 result = base
             else:
-                result = self.add("pow", base, result, span=span)
+                result = self.pointwise("pow", base, result, span=span, term=expr.span, call=call)
+                sound = result is not None
             if sound and negative and result is not None:
-                result = self.negative(result, span)
+                result = self.negative(result, span, call)
         return result if sound else None
 
-    def negative(self, operand: int, span: Span) -> int:
+    def negative(self, operand: int, span: Span, call: Call | None) -> int | None:
         """Minus a node; of a literal, the literal."""
         literal = self.graph.value(operand)
         if literal is not None:
             return self.const(-literal, span)
-        return self.add("neg", operand, span=span)
+        return self.pointwise("neg", operand, span=span, term=span, call=call)
 
     def _comparison(self, expr: s.Comparison, call: Call | None) -> Evaluation:
         operands = []
@@ -255,7 +152,8 @@ class Builder:
         if left is None or right is None:
             return None
         span = expr.span if call is None else call.span
-        return self.add(_COMPARE[expr.rest[0][0]], left, right, span=span)
+        op = _COMPARE[expr.rest[0][0]]
+        return self.pointwise(op, left, right, span=span, term=expr.span, call=call)
 
     def _name(self, expr: s.Name, call: Call | None, span: Span) -> int | None:
         name = expr.text
@@ -273,7 +171,7 @@ class Builder:
             if symbol.kind in ("size", "hyper"):
                 return self.add(symbol.kind, axes=(), attrs=(name,), span=span)
             if symbol.kind == "param":
-                return self.add("param", axes=symbol.axes, attrs=(name,), span=span)
+                return self.leaf("param", symbol, span, symbol.axes, ())
             if symbol.kind == "part":
                 return self.add("symbol", axes=(), attrs=(name,), span=span)
             if symbol.kind == "constant":
@@ -360,4 +258,5 @@ class Builder:
             if position is None:
                 return None
             axes = self.axes_of(position)
-        return self.add("read", axes=axes, attrs=(name, lag), span=expr.span)
+            symbol.complex = self.parts(position) is not None
+        return self.leaf("read", symbol, expr.span, axes, (lag,))

@@ -6,7 +6,8 @@ from functools import lru_cache
 
 from seqc.diagnostics import Diagnostic, Label, Source
 from seqc.frontend import syntax as s
-from seqc.frontend.algebras import AlgebraBlock, build_algebra
+from seqc.frontend.algebras import build_algebras, read_blocks
+from seqc.frontend.applications import Algebras
 from seqc.frontend.defs import Function, declare_functions
 from seqc.frontend.expressions import Budget
 from seqc.frontend.layers import build_layer, refuse_later
@@ -25,7 +26,9 @@ def read_spec(
     statements = parse(source, problems)
     layers, loose = _split(statements)
     functions = declare_functions(
-        (x for x in statements if isinstance(x, s.Define)), _library(library), problems
+        (x for x in statements if isinstance(x, s.Define | s.Gradient)),
+        _library(library),
+        problems,
     )
     for statement in loose:
         _before_layers(statement, bool(layers), problems)
@@ -37,6 +40,8 @@ def read_spec(
             hint="begin with `layer Name`, then its sizes",
         )
     budget = Budget()
+    own = build_algebras(read_blocks(loose, problems), functions, problems, budget)
+    algebras = Algebras(own, lambda: _library_algebras(library))
     recurrences: list[Recurrence] = []
     first: dict[str, s.Layer] = {}
     for head, body in layers:
@@ -60,7 +65,7 @@ def read_spec(
             )
         first.setdefault(name, head)
         doc = _comment_above(source, head.span.line) or _comment_above(source, None)
-        recurrence = build_layer(head, body, functions, source, doc, problems, budget)
+        recurrence = build_layer(head, body, functions, source, doc, problems, budget, algebras)
         if recurrence is not None:
             recurrences.append(recurrence)
     for function in functions.values():
@@ -72,6 +77,14 @@ def read_spec(
                 function.define.name.span,
                 hint="take it out",
             )
+    for algebra in own:
+        if algebra.name not in algebras.used and algebra.span is not None:
+            problems.warn(
+                "W001",
+                f"the algebra `{algebra.name}` is never used",
+                algebra.span,
+                hint=f"apply it: `h[t] = {algebra.name}(…)(h[t-1])`",
+            )
     problems.check()
     return tuple(recurrences), tuple(sorted(problems.warnings, key=place))
 
@@ -80,46 +93,29 @@ def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:
     """The algebras of a file, in order."""
     problems = Problems()
     statements = parse(source, problems)
-    own = (x for x in statements if isinstance(x, s.Define))
+    own = (x for x in statements if isinstance(x, s.Define | s.Gradient))
     known = {} if source is library else _library(library)
     functions = declare_functions(own, known, problems)
-    blocks: list[AlgebraBlock] = []
-    for statement in statements:
-        if isinstance(statement, s.AlgebraHead):
-            blocks.append(AlgebraBlock(statement))
-        elif isinstance(statement, s.AlgebraClause):
-            if blocks:
-                blocks[-1].clauses.append(statement)
-            else:
-                problems.error(
-                    "E081",
-                    f"`{statement.kind}` stands before the first algebra",
-                    statement.span,
-                    hint="begin with `algebra name(parts)`",
-                )
-    budget = Budget()
-    found: dict[str, Algebra] = {}
-    for block in blocks:
-        name = block.head.name
-        if name.text in found:
-            problems.error(
-                "E022", f"the algebra `{name.text}` stands twice", name.span, hint="rename one"
-            )
-        algebra = build_algebra(block, functions, problems, budget)
-        if algebra is not None:
-            found[name.text] = algebra
+    blocks = read_blocks(statements, problems)
+    found = build_algebras(blocks, functions, problems, Budget())
     problems.check()
-    return tuple(found.values())
+    return found
 
 
 @lru_cache(maxsize=4)
 def _library(source: Source) -> dict[str, Function]:
     """The defs of the library, which has no errors (its test sees to that)."""
     problems = Problems()
-    defines = (x for x in parse(source, problems) if isinstance(x, s.Define))
+    defines = (x for x in parse(source, problems) if isinstance(x, s.Define | s.Gradient))
     functions = declare_functions(defines, {}, problems)
     problems.check()
     return functions
+
+
+@lru_cache(maxsize=4)
+def _library_algebras(source: Source) -> tuple[Algebra, ...]:
+    """The algebras of the library."""
+    return read_algebras(source, source)
 
 
 def _split(
@@ -131,7 +127,7 @@ def _split(
     for statement in statements:
         if isinstance(statement, s.Layer):
             layers.append((statement, []))
-        elif isinstance(statement, s.Define):
+        elif isinstance(statement, s.Define | s.Gradient):
             continue
         elif isinstance(statement, s.AlgebraHead | s.AlgebraClause) or not layers:
             loose.append(statement)
@@ -142,16 +138,9 @@ def _split(
 
 def _before_layers(statement: s.Statement, any_layer: bool, problems: Problems) -> None:
     """What is said of a statement that belongs to no layer."""
-    if isinstance(statement, s.AlgebraHead):
-        problems.error(
-            "E102",
-            "user-declared algebras are not available yet",
-            statement.span,
-            hint="leave it out: the algebra that fits is found among the built-in ones",
-        )
-    elif isinstance(statement, s.Later):
+    if isinstance(statement, s.Later):
         refuse_later(statement, problems)
-    elif any_layer and not isinstance(statement, s.AlgebraClause):
+    elif any_layer and not isinstance(statement, s.AlgebraHead | s.AlgebraClause):
         problems.error(
             "E081",
             "this stands before the first layer",

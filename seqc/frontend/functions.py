@@ -27,7 +27,10 @@ MAPS: dict[str, tuple[str, ...]] = {
 }
 
 #: Functions that look along an axis or make a mask.
-STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "drop"})
+STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "rename", "drop", "prefix"})
+
+#: Functions of complex values; `cis` makes one of an angle.
+COMPLEX_FUNCTIONS = frozenset({"re", "im", "conj", "cis"})
 
 #: How each built-in function is called, for messages.
 USAGE: dict[str, str] = {
@@ -40,30 +43,34 @@ USAGE: dict[str, str] = {
     "index": "index(axis)",
     "cumsum": "cumsum(e, axis)",
     "shift": "shift(e, axis, k)",
+    "rename": "rename(e, old = new)",
     "drop": "drop(e, p)",
+    "prefix": "prefix(share, sharpness, epsilon)",
     "linear": "linear(a, b, …, bias = true, weight = init)",
     "conv": "conv(x[t], width, causal = true, depthwise = false)",
 }
 
 _ARITY: dict[str, int] = {
     **{name: POINTWISE[op] for name, op in POINTWISE_FUNCTIONS.items()},
-    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2,
+    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2, "prefix": 3,
+    **dict.fromkeys(sorted(COMPLEX_FUNCTIONS), 1),
 }  # fmt: skip
 
 #: Functions that are promised: name -> (code, what to do instead).
 LATER_FUNCTIONS: dict[str, tuple[str, str]] = {
     "conv2d": ("E101", "flatten the space into an axis and use `linear`, or map outside the layer"),
-    "prefix": ("E107", "write the mask out with `sigmoid`, `index(axis)` and `where`"),
-    "re": ("E108", "carry the real and the imaginary part as two states"),
-    "im": ("E108", "carry the real and the imaginary part as two states"),
-    "conj": ("E108", "carry the real and the imaginary part as two states"),
-    "cis": ("E108", "carry the real and the imaginary part as two states, with `cos` and `sin`"),
-    "rename": ("E109", "for a learned matrix product use `linear`"),
 }
 
 #: Every name that a `def` cannot take, because the language has it.
 BUILTIN = frozenset(
-    {*POINTWISE_FUNCTIONS, *REDUCTIONS, *MAPS, *STRUCTURAL_FUNCTIONS, *LATER_FUNCTIONS}
+    {
+        *POINTWISE_FUNCTIONS,
+        *REDUCTIONS,
+        *MAPS,
+        *STRUCTURAL_FUNCTIONS,
+        *COMPLEX_FUNCTIONS,
+        *LATER_FUNCTIONS,
+    }
 )
 
 #: Starts of a parameter: name -> (numbers it takes at least, at most).

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from seqc.diagnostics import Label, Source
 from seqc.frontend import syntax as s
+from seqc.frontend.applications import Algebras, check_applications
 from seqc.frontend.calls import evaluate
+from seqc.frontend.complexes import INSTEAD, part_names, without_pairs
 from seqc.frontend.defs import Function
 from seqc.frontend.expressions import Budget, Builder, Place, TooLarge
 from seqc.frontend.limits import MAX_TERMS
@@ -14,14 +16,17 @@ from seqc.frontend.maps import count_maps
 from seqc.frontend.names import Declarations
 from seqc.frontend.order import Reference, build_order, references
 from seqc.frontend.problems import Problems, listing, shorten
-from seqc.frontend.scope import KINDS, SEQUENCES, Scope
-from seqc.frontend.warnings import warn_outer_products, warn_unused
+from seqc.frontend.scope import KINDS, SEQUENCES, Scope, Symbol
+from seqc.frontend.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.ir.recurrence import Equation, Init, Param, Recurrence, State
 
 LATER_STATEMENTS = {
     "space": ("E100", "flatten the space into an axis: `size pixels`"),
     "solve": ("E104", "leave it out: how a layer is solved is chosen when it is compiled"),
-    "gradient": ("E105", "leave it out: gradients are exact"),
+    "gradient": (
+        "E105",
+        "leave it out: gradients are exact; to state a def's derivative, write `gradient f(u) = …`",
+    ),
     "penalty": ("E106", "output the value and add it to the loss outside the layer"),
 }
 
@@ -40,6 +45,7 @@ def build_layer(
     doc: str,
     problems: Problems,
     budget: Budget,
+    algebras: Algebras,
 ) -> Recurrence | None:
     """The recurrence of one layer; None where it has errors."""
     before = len(problems.errors) + problems.hidden
@@ -52,6 +58,7 @@ def build_layer(
     }
     order = build_order(scope, mentions, problems)
     builder = Builder(scope, functions, problems, budget, evaluate)
+    builder.algebras = algebras
     name = head.name.text
     try:
         nodes = {equation: _equation(builder, equation) for equation in order}
@@ -66,23 +73,36 @@ def build_layer(
         )
         return None
     _check_states(scope, problems)
+    check_applications(builder, scope, problems)
+    _check_parts(scope, problems)
     outputs = _outputs(scope, head, problems)
     warn_unused(scope, mentions, outputs, problems)
     if len(problems.errors) + problems.hidden > before:
         return None
+    graph, moved = builder.graph.graph, dict(enumerate(range(len(builder.graph.nodes))))
+    real = {name: builder.named(name, nodes[name] or 0) for name in order}
+    roots = [n for named in real.values() for _, n in named]
+    if any(node.op == "complex" for node in graph):
+        roots += [n for s in scope.states for _, n in builder.named(s, starts[s] or 0)]
+        graph, moved = without_pairs(graph, scope.axis_order, roots)
     states = tuple(
-        State(n, scope.symbols[n].axes or (), starts[n] or 0, nodes[n] or 0, scope.symbols[n].span)
+        State(part, symbol.axes or (), moved[start], moved[update], symbol.span)
         for n in scope.states
+        for symbol in (scope.symbols[n],)
+        for (part, update), (_, start) in zip(
+            real[n], builder.named(n, starts[n] or 0), strict=True
+        )
     )
     equations = tuple(
         Equation(
-            n,
-            nodes[n] or 0,
-            builder.axes_of(nodes[n] or 0),
+            part,
+            moved[node],
+            graph[moved[node]].axes,
             scope.symbols[n].kind == "constant",
             scope.equations[n].span,
         )
         for n in order
+        for part, node in real[n]
     )
     recurrence = Recurrence(
         name,
@@ -95,12 +115,15 @@ def build_layer(
         states,
         equations,
         outputs,
-        builder.graph.graph,
+        graph,
         doc,
+        tuple(builder.applied[n] for n in order if n in builder.applied),
         source,
         head.span,
     )
-    warn_outer_products(recurrence, scope, problems)
+    owners = {part: name for name, named in real.items() for part, _ in named}
+    warn_outer_products(recurrence, scope, owners, problems)
+    warn_flat(recurrence, problems)
     return recurrence
 
 
@@ -114,11 +137,41 @@ def _equation(builder: Builder, name: str) -> int | None:
         symbol.axes,
         statement.target.span,
         count_maps(statement.value),
+        statement.value,
+        complex=symbol.complex,
     )
     node = builder.expression(statement.value, place)
     if node is not None and symbol.axes is not None:
-        node = _with_axes(builder, node, symbol.axes, name, statement.value, statement.axes)
+        node = _of_kind(builder, node, symbol, statement.value, statement.axes)
+    elif node is not None:
+        symbol.complex = builder.parts(node) is not None
+    # Both parts of a complex value have its axes.
+    axes = symbol.axes
+    if node is not None and axes is None and symbol.complex:
+        axes = builder.axes_of(node)
+    if node is not None and axes is not None:
+        node = _with_axes(builder, node, axes, name, statement.value, statement.axes)
     builder.built[name] = node
+    return node
+
+
+def _of_kind(
+    builder: Builder, node: int, symbol: Symbol, expr: s.Expr, declared: s.Axes | None
+) -> int | None:
+    """The node as what its name is declared to be, real or complex."""
+    if symbol.complex and builder.parts(node) is None:
+        return builder.joined((node, builder.const(0.0, expr.span)), expr.span)
+    if not symbol.complex and builder.parts(node) is not None:
+        axes = ", ".join(symbol.axes or ("1",))
+        axes = f"({axes})" if len(symbol.axes or ()) > 1 else axes
+        builder.problems.error(
+            "E070",
+            f"`{symbol.name}` is declared real, its value is complex",
+            expr.span,
+            hint=f"declare it `complex {axes}`, or {INSTEAD}",
+            related=[Label(declared.span if declared else symbol.span, "declared here")],
+        )
+        return None
     return node
 
 
@@ -145,14 +198,11 @@ def _with_axes(
             related=[Label(place, "declared here")],
         )
         return None
-    # There is no node that only broadcasts: an index along the axis lends it.
-    for axis in axes:
-        if axis not in found:
-            index = builder.add("index", axes=(axis,), attrs=(axis,), span=expr.span)
-            zero = builder.const(0.0, expr.span)
-            everywhere = builder.add("ge", index, zero, span=expr.span)
-            node = builder.add("where", everywhere, node, zero, span=expr.span)
-    return node
+    parts = builder.parts(node)
+    if parts is None:
+        return builder.spread(node, axes, expr.span)
+    re, im = (builder.spread(part, axes, expr.span) for part in parts)
+    return builder.joined((re, im), expr.span)
 
 
 def _start(builder: Builder, name: str, params: list[Param]) -> int | None:
@@ -161,7 +211,7 @@ def _start(builder: Builder, name: str, params: list[Param]) -> int | None:
     value = builder.scope.states[name]
     axes = symbol.axes or ()
     if value is None:
-        return builder.const(0.0, symbol.span)
+        return builder.zero(symbol, symbol.span)
     if isinstance(value, s.Name) and value.text == "learned":
         taken = builder.prefixes.get(f"{name}.init")
         if taken is not None:
@@ -172,9 +222,15 @@ def _start(builder: Builder, name: str, params: list[Param]) -> int | None:
                 hint="give the map an equation of its own",
                 related=[Label(value.span, "the start")],
             )
-        params.append(Param(f"{name}.init", axes, Init(), value.span))
-        return builder.add("param", axes=axes, attrs=(f"{name}.init",), span=value.span)
+        found = []
+        for part in part_names(name) if symbol.complex else (name,):
+            params.append(Param(f"{part}.init", axes, Init(), value.span))
+            attrs = (f"{part}.init",)
+            found.append(builder.add("param", axes=axes, attrs=attrs, span=value.span))
+        return found[0] if len(found) == 1 else builder.joined((found[0], found[1]), value.span)
     node = builder.expression(value, Place(name, "start", axes, symbol.span))
+    if node is not None:
+        node = _of_kind(builder, node, symbol, value, None)
     if node is None:
         return None
     extra = [a for a in builder.axes_of(node) if a not in axes]
@@ -199,6 +255,23 @@ def _check_states(scope: Scope, problems: Problems) -> None:
                 scope.symbols[name].span,
                 hint=f"write its equation: `{name}[t] = …`",
             )
+
+
+def _check_parts(scope: Scope, problems: Problems) -> None:
+    """The names of the parts of complex values are nobody else's."""
+    for name, symbol in scope.symbols.items():
+        for part in part_names(name) if symbol.complex else ():
+            taken = scope.symbols.get(part)
+            if taken is not None:
+                problems.error(
+                    "E022",
+                    f"`{part}` is defined twice",
+                    taken.span,
+                    hint="rename it",
+                    related=[
+                        Label(symbol.span, f"a part of this complex value is called `{part}`")
+                    ],
+                )
 
 
 def _outputs(scope: Scope, head: s.Layer, problems: Problems) -> tuple[str, ...]:
@@ -241,6 +314,13 @@ def _outputs(scope: Scope, head: s.Layer, problems: Problems) -> tuple[str, ...]
                 hint="write it with `[t]`"
                 if target.index is None
                 else f"to hand out an earlier value, give it an equation: `out[t] = {name}[t-1]`",
+            )
+        elif symbol.complex:
+            problems.error(
+                "E071",
+                f"the output `{name}` is complex",
+                target.span,
+                hint=f"output its parts: `a[t] = re({name}[t])` and `b[t] = im({name}[t])`",
             )
         elif name in found:
             problems.error(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
+from seqc.frontend.complexes import SUFFIXES
 from seqc.frontend.constants import read_init
-from seqc.frontend.expressions import Builder, Call, Evaluation
+from seqc.frontend.expressions import Builder
 from seqc.frontend.functions import MAPS, usage
 from seqc.frontend.limits import MAX_LAG
+from seqc.frontend.nodes import Call, Evaluation
 from seqc.frontend.problems import a_number, shorten
 from seqc.ir.recurrence import Init, LearnedMap
 
@@ -50,7 +52,7 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         return None
     values = []
     for argument in positional:
-        value = yield builder.number(argument, call)
+        value = yield builder.real(argument, call, f"map its parts: `{kind}(re(…), im(…))`")
         values.append(value)
         if value is not None and not builder.varies[value] and builder.place.kind == "equation":
             builder.error(
@@ -82,13 +84,17 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
             hint="give the equation the argument's axes, or leave `depthwise` out",
         )
         return None
-    learned = LearnedMap(
-        kind, prefix, sources, axes, bias, weight, width, causal, depthwise, expr.span
-    )
-    builder.maps.append(learned)
     arguments = [v for v in values if v is not None]
-    index = len(builder.maps) - 1
-    return builder.add("map", *arguments, axes=axes, attrs=(index,), span=expr.span)
+    # A complex value has a map for each of its parts.
+    names = [f"{prefix}.{part}" for part in SUFFIXES] if builder.place.complex else [prefix]
+    nodes = []
+    for name in names:
+        builder.maps.append(
+            LearnedMap(kind, name, sources, axes, bias, weight, width, causal, depthwise, expr.span)
+        )
+        index = (len(builder.maps) - 1,)
+        nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
+    return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
 
 
 def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:

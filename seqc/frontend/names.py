@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
-from seqc.frontend.axes import resolve_axes
+from seqc.frontend.axes import is_complex, resolve_axes
+from seqc.frontend.complexes import part_names
 from seqc.frontend.constants import finite, read_init
 from seqc.frontend.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.problems import Problems, shorten
@@ -190,7 +191,15 @@ class Declarations:
         )
         if symbol is None or symbol.axes is None:
             return
+        symbol.complex = is_complex(axes)
         if kind == "input":
+            if symbol.complex and axes is not None:
+                self.problems.error(
+                    "E071",
+                    f"the input `{name.text}` is complex",
+                    axes.span,
+                    hint="take its parts as two real inputs, of `z.real` and `z.imag`",
+                )
             if value is not None:
                 self.problems.error(
                     "E089", "an input has no start", value.span, hint="leave out the `= …`"
@@ -214,8 +223,14 @@ class Declarations:
                     value.span,
                     hint="use `normal(0, 1)`",
                 )
-            span = item.target.span
-            self.scope.params.append(Param(name.text, symbol.axes, init or Init(), span))
+            span, init = item.target.span, init or Init()
+            if not symbol.complex:
+                self.scope.params.append(Param(name.text, symbol.axes, init, span))
+                return
+            re, im = part_names(name.text)
+            other = Init("number", (0.0,)) if init.kind == "number" else init
+            self.scope.params.append(Param(re, symbol.axes, init, span))
+            self.scope.params.append(Param(im, symbol.axes, other, span))
 
     def _some_axis(self) -> str:
         return next(reversed(self.scope.axis_order), "hidden")
@@ -261,7 +276,8 @@ class Declarations:
                     target.span,
                     hint=f"write `{name}[t] = …`",
                 )
-            if axes is not None and axes != symbol.axes:
+            declared = (axes, is_complex(statement.axes))
+            if axes is not None and declared != (symbol.axes, symbol.complex):
                 self.problems.error(
                     "E048",
                     f"the axes of `{name}` are not those of its state",
@@ -282,5 +298,7 @@ class Declarations:
             )
             return
         kind = "constant" if target.index is None else "equation"
-        if self._declare(kind, target.name, axes) is not None:
+        equation = self._declare(kind, target.name, axes)
+        if equation is not None:
+            equation.complex = is_complex(statement.axes)
             self.scope.equations[name] = statement

@@ -204,8 +204,10 @@ class _Reader:
     def _setting(self, parts: list[Any], span: Span) -> s.Setting:
         return s.Setting(self._word(parts[0]), parts[1], span)
 
-    def _part(self, parts: list[Any], span: Span) -> tuple[s.Name, bool]:
-        return self._word(parts[0]), all(p is None for p in parts[1:])
+    def _part(self, parts: list[Any], span: Span) -> s.Part:
+        name, axes, sign, bound = parts
+        domain = None if sign is None else (str(sign), bound)
+        return s.Part(self._word(name), axes, domain, span)
 
     # ---- statements
 
@@ -242,22 +244,39 @@ class _Reader:
     def _solve(self, parts: list[Any], span: Span) -> s.Later:
         return s.Later("solve", (), span)
 
-    def _gradient(self, parts: list[Any], span: Span) -> s.Later:
-        return s.Later("gradient", (), span)
+    def _gradient(self, parts: list[Any], span: Span) -> s.Later | s.Gradient:
+        word, arguments, body = parts
+        if body is None:  # `gradient truncated(20)`: how, not what
+            return s.Later("gradient", (), span)
+        name = self._word(word)
+        parameters: list[s.Name] = []
+        for argument in arguments or ():
+            if isinstance(argument.value, s.Name) and argument.keyword is None:
+                parameters.append(argument.value)
+            else:
+                parameters.append(s.Name("", argument.span))
+                self.problems.error(
+                    "E006",
+                    "a parameter is a name",
+                    argument.span,
+                    hint=f"write `gradient {name.text}(u) = …`, as the def is written",
+                )
+        return s.Gradient(name, tuple(parameters), body, span)
 
     def _penalty(self, parts: list[Any], span: Span) -> s.Later:
         return s.Later("penalty", (), span)
 
     def _algebra(self, parts: list[Any], span: Span) -> s.AlgebraHead:
-        names = tuple(name for name, _ in parts[1:])
-        plain = all(plain for _, plain in parts[1:])
-        return s.AlgebraHead(self._word(parts[0]), names, plain, span)
+        return s.AlgebraHead(self._word(parts[0]), tuple(parts[1:]), span)
 
     def _identity(self, parts: list[Any], span: Span) -> s.AlgebraClause:
         return s.AlgebraClause("identity", (), parts[0], span)
+
+    def _projective(self, parts: list[Any], span: Span) -> s.AlgebraClause:
+        return s.AlgebraClause("projective", (), parts[0], span)
 
     def _compose(self, parts: list[Any], span: Span) -> s.AlgebraClause:
         return s.AlgebraClause("compose", (parts[0], parts[1]), parts[2], span)
 
     def _apply(self, parts: list[Any], span: Span) -> s.AlgebraClause:
-        return s.AlgebraClause("apply", (parts[0],), parts[1], span)
+        return s.AlgebraClause("apply", (parts[0],), parts[2], span, parts[1])

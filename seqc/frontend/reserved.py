@@ -39,9 +39,10 @@ LAYER_ATTRIBUTES = _words(
 MODULE_NAMES = _words(
     """
     CPP_PRELUDE CUDA_PRELUDE Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
-    stacked started annotations begin centred_windows choose convolve full guard keep_mask lagged
-    last_step linear logaddexp math maximum minimum numeric pick project push remember shift
-    sigmoid softplus split spread_axes spread_to state_dtype storage_dtype torch windows
+    annotations begin centred_windows choose contract convolve full graft guard
+    keep_mask lagged last_step linear logaddexp math maximum minimum numeric pick project push
+    remember shift sigmoid softplus split spread_axes spread_to stacked started state_dtype
+    storage_dtype torch windows
     """
 )
 

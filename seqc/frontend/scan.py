@@ -16,6 +16,7 @@ from seqc.frontend.problems import point
 STATEMENT_WORDS = (
     "layer", "size", "space", "hyper", "input", "state", "param", "output",
     "def", "solve", "gradient", "penalty", "algebra", "identity", "compose", "apply",
+    "projective",
 )  # fmt: skip
 
 _CLOSING = {"(": ")", "[": "]"}

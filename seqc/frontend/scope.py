@@ -27,13 +27,14 @@ SEQUENCES = frozenset({"input", "state", "equation"})
 
 @dataclass
 class Symbol:
-    """A declared name; ``axes`` is None where they are to be inferred."""
+    """A declared name; ``axes`` is None where they are to be inferred, and then ``complex`` too."""
 
     name: str
     kind: str
     span: Span
     axes: tuple[str, ...] | None = None
     used: bool = False
+    complex: bool = False
 
 
 @dataclass

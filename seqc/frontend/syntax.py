@@ -203,6 +203,16 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
+class Gradient:
+    """``gradient f(u, v) = (du, dv)``: the derivatives of a def by its parameters."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    body: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Later:
     """A statement of a kind that isn't available yet; ``names`` are what it would declare."""
 
@@ -212,23 +222,36 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an algebra: ``a``, ``a >= 0`` (its domain) or ``A: (row, col)`` (its axes)."""
+
+    name: Name
+    axes: Axes | None
+    domain: tuple[str, Expr] | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class AlgebraHead:
     """``algebra name(parts)``."""
 
     name: Name
-    parts: tuple[Name, ...]
-    plain: bool
+    parts: tuple[Part, ...]
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class AlgebraClause:
-    """``identity``, ``compose`` or ``apply``: names on the left, an expression on the right."""
+    """``identity``, ``compose``, ``apply`` or ``projective``: names left, an expression right.
+
+    ``axes`` are those of the state in ``apply h: row -> …``.
+    """
 
     kind: str
     left: tuple[tuple[Name, ...], ...]
     value: Expr
     span: Span
+    axes: Axes | None = None
 
 
 Statement: TypeAlias = (
@@ -238,6 +261,7 @@ Statement: TypeAlias = (
     | EquationStatement
     | Output
     | Define
+    | Gradient
     | Later
     | AlgebraHead
     | AlgebraClause

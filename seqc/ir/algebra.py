@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, GraphBuilder
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a part of an algebra must satisfy, ``part op bound``; proved where it is used.
+
+    ``op`` is ``ge``, ``gt``, ``le`` or ``lt``.
+    """
+
+    part: str
+    op: str
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies in the domain."""
+        return bool(getattr(operator, self.op)(value, self.bound))
+
+    def __str__(self) -> str:
+        sign = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}[self.op]
+        return f"{self.part} {sign} {self.bound:g}"
 
 
 @dataclass(frozen=True)
@@ -17,7 +38,11 @@ class Algebra:
     ``later`` and ``earlier`` name the parts of the two functions in ``compose
     (later) after (earlier) = …``; ``arguments`` names the states in ``apply``.
     ``identity``, ``compose`` and ``applied`` are positions in ``nodes``, one a part
-    (``applied``: one a state).
+    (``applied``: one a state).  Parts are scalars: an algebra whose parts have axes is
+    written once and stands here once a number of states, all under one name.
+
+    ``projective`` (a position in ``nodes``, of ``parts``): parts times a number that is not 0
+    are the same function, and this is how large they are, to be divided by it once composed.
     """
 
     name: str
@@ -29,7 +54,19 @@ class Algebra:
     compose: tuple[int, ...]
     applied: tuple[int, ...]
     nodes: Graph
+    domains: tuple[Domain, ...] = ()
+    projective: int | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def title(self) -> str:
+        """The name as a report shows it: ``block-affine``."""
+        return self.name.replace("_", "-")
+
+
+def find_algebra(algebras: Iterable[Algebra], name: str, states: int) -> Algebra | None:
+    """The first algebra of that name on that number of states."""
+    return next((a for a in algebras if a.name == name and len(a.arguments) == states), None)
 
 
 def substitute(

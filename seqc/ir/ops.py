@@ -21,10 +21,16 @@ POINTWISE: dict[str, int] = {
     # conditions (a truth value, only ever the first argument of `where`)
     "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "isset": 1,
     "where": 3,
+    # stated derivatives.  stop: the value, derivative 0.  graft(value, x, slope): the value, whose
+    # derivative is 1 by `value`, `slope` by x and 0 by `slope`
+    "stop": 1, "graft": 3,
 }  # fmt: skip
 
 #: Operations whose value is a truth value.  ``isset`` turns a number into one (x != 0).
 CONDITIONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset"})
+
+#: Operations whose derivative is zero wherever it exists.
+FLAT = CONDITIONS | {"sign", "floor", "stop"}
 
 # Leaves of a Recurrence's graph.  attrs in brackets.
 #   const  (value,)            a number
@@ -39,11 +45,12 @@ RECURRENCE_LEAVES = frozenset({"const", "size", "hyper", "param", "read", "index
 #   reduce (kind, axis)        kind: sum | mean | max | min
 #   cumsum (axis,)             running sum along an axis
 #   shift  (axis, k)           along an axis, zeros enter
+#   rename (old, new, …)       axes called otherwise, all pairs at once; node.axes in declared order
 #   keep   (site,)             arg: probability.  A truth value a step, sequence and axes: false
 #                              with that probability while training, true in eval.
 #                              drop(e, p) is where(keep(p), e, 0)
 #   index  (axis,)             0, 1, … along an axis (a leaf)
-STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "keep"})
+STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "rename", "keep"})
 
 # Leaves of a Kernel's body (ir/kernel.py).  attrs: (position in the kernel's table,).
 #   load      a stream at step t                constant  a value constant in time

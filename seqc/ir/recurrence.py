@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Source, Span
+from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
 
 
@@ -115,6 +116,21 @@ class Equation:
 
 
 @dataclass(frozen=True)
+class Application:
+    """``state[t] = algebra(parts)(states[t-1])``: the algebra that a spec itself names.
+
+    ``parts`` are nodes.  The update is apply's expression written out, so a reference
+    needs none of this; a scan takes the algebra at its word, once its laws are proved.
+    """
+
+    state: str
+    algebra: Algebra
+    parts: tuple[int, ...]
+    states: tuple[str, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Recurrence:
     """A whole layer, checked: every name resolved, every axis known, no cycle within a step.
 
@@ -135,6 +151,7 @@ class Recurrence:
     outputs: tuple[str, ...]
     nodes: Graph
     doc: str = ""
+    applied: tuple[Application, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
 
@@ -181,6 +198,11 @@ class Recurrence:
         ]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]
         lines += [f"  state {s.name}: init %{s.init}, update %{s.update}" for s in self.states]
+        lines += [
+            f"  {' '.join(a.states)} by {a.algebra.name}({', '.join(f'%{p}' for p in a.parts)})"
+            for a in self.applied
+            if a.state == a.states[0]
+        ]
         lines += [f"  {e.name}{'' if e.constant else '[t]'} = %{e.node}" for e in self.equations]
         lines += [f"  output {' '.join(self.outputs)}"]
         return "\n".join(lines)

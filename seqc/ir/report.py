@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seqc.diagnostics import Diagnostic
+from seqc.ir.costs import KernelCost
 from seqc.ir.plan import Plan
 from seqc.ir.verdict import Interval, Verdict
 
@@ -23,8 +24,9 @@ class LawReport:
 class StratumReport:
     """One stratum, as a person asks about it.
 
-    ``coefficient``, ``offset``, ``log_coefficient``, ``log_offset`` and
-    ``adjoint`` are printed forms (empty where there is none).
+    ``coefficient``, ``offset``, ``log_coefficient``, ``log_offset``, ``adjoint``,
+    ``carries`` (``h[t-1]``) and ``parts`` (``a = …``) are printed forms (empty where
+    there is none).
     """
 
     states: tuple[str, ...]
@@ -42,6 +44,8 @@ class StratumReport:
     log_offset: str = ""
     adjoint: tuple[str, ...] = ()
     laws: tuple[LawReport, ...] = ()
+    carries: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with the attribute names of this class."""
@@ -62,6 +66,8 @@ class StratumReport:
             "log_coefficient": self.log_coefficient,
             "log_offset": self.log_offset,
             "adjoint": list(self.adjoint),
+            "carries": list(self.carries),
+            "parts": list(self.parts),
             "laws": [{"law": w.law, "verdict": str(w.verdict)} for w in self.laws],
         }
 
@@ -76,14 +82,16 @@ class LayerReport:
     equations: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    costs: tuple[KernelCost, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict: name, strata, equations (as rewritten), stages, diagnostics."""
+        """A plain dict: name, strata, equations (as rewritten), stages, costs, diagnostics."""
         return {
             "name": self.name,
             "strata": [s.to_json() for s in self.strata],
             "equations": list(self.equations),
             "stages": list(self.stages),
+            "costs": [c.to_json() for c in self.costs],
             "diagnostics": [d.to_json() for d in self.diagnostics],
         }
 

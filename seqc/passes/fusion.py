@@ -8,7 +8,7 @@ from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Scan, Stream
 from seqc.ir.ops import CONDITIONS
-from seqc.passes.layout import Layout, axes_of
+from seqc.passes.layout import Layout, axes_of, by_law
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class _Fusion:
 
     def needs(self, n: int) -> tuple[int, ...]:
         """What the body's node is made of: a scan's parts, else the node's own arguments."""
-        if any(s in self.first and self.layout.strata[s].law for s, _ in self.mine(n)):
+        if any(by_law(self.layout.strata[s]) for s, _ in self.mine(n)):
             return self.layout.arguments(n)
         return self.nodes[n].args
 
@@ -184,7 +184,7 @@ class _Fusion:
         node = self.nodes[n]
         for s, j in self.mine(n):
             stratum = self.layout.strata[s]
-            if stratum.law is not None:
+            if stratum.law is not None and by_law(stratum):
                 return self.applied(stratum.law, s)[j]
         args = tuple(self.done[a] for a in node.args)
         if node.op == "reduce":
@@ -212,7 +212,7 @@ class _Fusion:
         stratum = self.layout.strata[s]
         after = (
             self.applied(stratum.law, s)
-            if stratum.law is not None
+            if stratum.law is not None and by_law(stratum)
             else [self.done[n] for n in stratum.after]
         )
         places = range(self.first[s], self.first[s] + len(after))
@@ -237,7 +237,7 @@ def fuse(
     # What a scan is made of; its own update follows from that.
     for s in strata:
         stratum = layout.strata[s]
-        for n in stratum.parts if stratum.law else stratum.after:
+        for n in stratum.parts if by_law(stratum) else (*stratum.parts, *stratum.after):
             fusion.visit(n)
         fusion.close(s)
     for n in outputs:

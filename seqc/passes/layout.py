@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import reachable
 from seqc.ir.ops import POINTWISE
 from seqc.ir.plan import Analysis, History, Stratum
@@ -40,6 +41,11 @@ class Layout:
     absorbed: set[int] = field(default_factory=set)
     #: nodes that depend on a kernel's scan at their own level
     bound: set[int] = field(default_factory=set)
+    #: sums of products that run as matrix products, unless a kernel does the sum
+    products: dict[int, Contraction] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.products = contractions(self.recurrence)
 
     def fused(self, n: int) -> bool:
         """Whether a kernel computes the node (rather than a map, torch or nobody)."""
@@ -57,7 +63,15 @@ class Layout:
         if node.op == "read" and node.attrs[1] != 0:
             source = self.recurrence.definition(str(node.attrs[0]))
             return () if source is None else (source,)
-        return node.args
+        product = self.products.get(n)
+        if product is None or n in self.absorbed:
+            return node.args
+        return (*node.args, *product.factors)
+
+    def wanted(self, n: int) -> tuple[int, ...]:
+        """What must be there for torch to compute a node: of a matrix product its factors alone."""
+        product = self.products.get(n)
+        return self.arguments(n) if product is None else product.factors
 
     def carried(self, n: int) -> tuple[int, int] | None:
         """The (stratum, carry) whose value before the step the node reads, if it is such a read."""
@@ -86,9 +100,9 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         for j, (_, lag) in enumerate(s.carries):
             if lag == 1:
                 updates.setdefault(s.after[j], []).append((i, j))
-    inside = [() if s.law else inside_of(recurrence, s) for s in strata]
+    inside = [() if by_law(s) else inside_of(recurrence, s) for s in strata]
     frontier = [
-        s.parts if s.law else edge_of(recurrence, s, within)
+        s.parts if by_law(s) else (*s.parts, *edge_of(recurrence, s, within))
         for s, within in zip(strata, inside, strict=True)
     ]
     sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
@@ -99,6 +113,19 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         place(layout, n)
     sink(layout, histories)
     return layout
+
+
+def by_law(stratum: Stratum) -> bool:
+    """Whether a step is computed as its law has it, from the law's parts.
+
+    Linear laws are; of any other the spec's own terms are kept, whose slopes at corners are the
+    ones that a person expects (relu has 0 at 0, a maximum half).
+    """
+    law = stratum.law
+    if law is None:
+        return False
+    ops = {law.nodes[n].op for n in reachable(law.nodes, law.applied)}
+    return ops <= {"symbol", "const", "add", "sub", "mul", "neg"}
 
 
 def inside_of(recurrence: Recurrence, stratum: Stratum) -> tuple[int, ...]:
@@ -221,10 +248,9 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     pins |= {h.node for h in histories if not (h.single and h.name in carried)}
     for n in layout.order:
         node = recurrence.nodes[n]
-        if layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed:
-            pins |= set(node.args)
-        elif node.op == "read" and layout.carried(n) is None:
-            pins |= set(layout.arguments(n))
+        barrier = layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed
+        if barrier or (node.op == "read" and layout.carried(n) is None):
+            pins |= set(layout.wanted(n))
     stored = {layout.stored(n) for n in pins if n is not None}
     return {n for n in stored if n is not None}
 

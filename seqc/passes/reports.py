@@ -7,8 +7,9 @@ from collections.abc import Callable
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
+from seqc.passes.costs import kernel_cost
 from seqc.passes.formulas import Formulas, formulas
-from seqc.passes.pipeline import Compilation, library_algebras
+from seqc.passes.pipeline import Compilation
 from seqc.symbolic.algebra import prove
 
 
@@ -32,6 +33,7 @@ def layer_report(plan: Plan) -> LayerReport:
         equations=tuple(equations),
         stages=tuple(stages(plan)),
         diagnostics=plan.analysis.diagnostics,
+        costs=tuple(kernel_cost(k) for k in plan.stages if isinstance(k, KernelStage)),
     )
 
 
@@ -42,12 +44,12 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
     def shown(n: int | None) -> str:
         return "" if n is None else text.definition(n)
 
-    laws = tuple(
-        LawReport(law.law, law.verdict)
-        for a in library_algebras()
-        if a.name == s.algebra
-        for law in prove(a)
-    )
+    laws: tuple[LawReport, ...] = ()
+    parts: tuple[str, ...] = ()
+    if s.law is not None:
+        laws = prove(s.law)
+        named = zip(s.law.parts, s.parts, strict=True)
+        parts = tuple(f"{name} = {shown(n)}" for name, n in named)
     return StratumReport(
         states=s.states,
         algebra=s.algebra,
@@ -64,13 +66,13 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
         log_offset=shown(s.log_offset),
         adjoint=adjoint_lines(plan, s),
         laws=laws,
+        carries=tuple(f"{state}[t-{lag}]" for state, lag in s.carries),
+        parts=parts,
     )
 
 
 def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
-    """The reverse recurrence of a scan, and the gradients it gives."""
-    if s.method != "scan":
-        return ()
+    """The reverse recurrence of what runs in a kernel, and the gradients it gives."""
     lines: list[str] = []
     for stage in plan.stages:
         if not isinstance(stage, KernelStage) or not set(stage.states) & set(s.states):
@@ -96,7 +98,8 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
 
     def leaf(n: int) -> str | None:
         node = body[n]
-        index = int(node.attrs[0]) if node.attrs and node.op != "const" else 0
+        first = node.attrs[0] if node.attrs else 0
+        index = first if isinstance(first, int) else 0
         match node.op:
             case "const":
                 return f"{float(node.attrs[0]):g}"
@@ -109,7 +112,7 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
             case "keep":
                 return f"{k.masks[index]}[t]"
             case "prev":
-                return f"{k.carries[index].name}[t-1]"
+                return f"{k.carries[index].state}[t-{k.carries[index].lag}]"
             case "grad":
                 return f"d_{k.outputs[index].name}[t]"
             case "adjoint":

@@ -1,4 +1,4 @@
-"""Is a state's update a * h[t-1] + b, with a and b free of the state's past?
+"""Is an update a * h[t-1] + b, with a and b free of the past?  (Of several reads, A h + b.)
 
 First by structure: a and b are collected through sums, products with factors
 free of the state, quotients by them, and choices whose condition is free of it.
@@ -10,8 +10,6 @@ in the tests, and the pair is checked once more in numbers.
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,15 +18,15 @@ from typing import Any
 from seqc.ir.graph import Graph, Node, reachable
 from seqc.ir.ops import POINTWISE
 from seqc.ir.verdict import Verdict
-from seqc.symbolic.evaluate import evaluate
 
 #: A proof by expansion with more terms than this goes step by step instead.
 _TERMS = 2000
 
 Operation = Callable[..., Any]
 
-#: coefficient and offset, in whatever ``Ring`` builds; None is zero.
-Pair = tuple[Any, Any]
+#: The coefficient of each variable and the offset, in whatever ``Ring`` builds; None is zero.
+#: With one variable, (coefficient, offset).
+Pair = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,15 @@ class Ring:
 
     op: Operation
     number: Callable[[float], Any]
+    nonnegative: Callable[[Any], bool] = lambda value: False
 
 
 @dataclass(frozen=True)
 class Linearity:
     """What the structure of some updates says of the past that they read.
 
-    ``pairs`` holds coefficient and offset of the nodes that are affine, channel
-    by channel, in the one read there is.  ``mixing`` is the first node that
+    ``pairs`` holds coefficients and offset of the nodes that are affine, channel
+    by channel, in the reads.  ``mixing`` is the first node that
     brings channels together, ``obstacle`` the first that is not linear.
     """
 
@@ -55,29 +54,41 @@ class Linearity:
 
 
 def linearity(nodes: Graph, reads: Sequence[int], roots: Sequence[int], ring: Ring) -> Linearity:
-    """Follow the reads of the past through the nodes to the roots."""
+    """Follow the reads of the past, each a variable of its own, through the nodes to the roots."""
     past = _tainted(nodes, reads, roots)
     inside = set(past)
-    pairs: dict[int, Pair] = {}
+    pairs = {read: variable(i, len(reads), ring) for i, read in enumerate(reads)}
     mixing: int | None = None
     obstacle: int | None = None
     for n in past:
         node = nodes[n]
         if n in reads:
-            if len(reads) == 1:
-                pairs[n] = (ring.number(1.0), None)
             continue
         held = [a in inside for a in node.args]
-        if not _is_linear(node, held):
+        if not is_linear(node, held):
             obstacle = n if obstacle is None else obstacle
         if node.op not in POINTWISE:
             mixing = n if mixing is None else mixing
         elif obstacle is None:
-            parts = [pairs.get(a) if h else (None, a) for a, h in zip(node.args, held, strict=True)]
+            parts = [
+                pairs.get(a) if h else constant(a, len(reads))
+                for a, h in zip(node.args, held, strict=True)
+            ]
             known = [p for p in parts if p is not None]
             if len(known) == len(parts):
                 pairs[n] = combine(node.op, known, ring)
     return Linearity(tuple(past), pairs, mixing, obstacle)
+
+
+def variable(position: int, count: int, ring: Ring) -> Pair:
+    """The form of the variable at a position."""
+    one = ring.number(1.0)
+    return (*(one if i == position else None for i in range(count)), None)
+
+
+def constant(value: Any, count: int) -> Pair:
+    """The form of what is free of every variable."""
+    return (*(None for _ in range(count)), value)
 
 
 def _tainted(nodes: Graph, reads: Sequence[int], roots: Sequence[int]) -> list[int]:
@@ -90,8 +101,8 @@ def _tainted(nodes: Graph, reads: Sequence[int], roots: Sequence[int]) -> list[i
     return [n for n in needed if n in found]
 
 
-def _is_linear(node: Node, held: Sequence[bool]) -> bool:
-    if node.op in ("add", "sub", "neg", "map", "cumsum", "shift"):
+def is_linear(node: Node, held: Sequence[bool]) -> bool:
+    if node.op in ("add", "sub", "neg", "map", "cumsum", "shift", "rename"):
         return True
     if node.op == "mul":
         return not all(held)
@@ -103,10 +114,7 @@ def _is_linear(node: Node, held: Sequence[bool]) -> bool:
 
 
 def combine(name: str, parts: Sequence[Pair], ring: Ring) -> Pair:
-    """The pair of a linear operation, from the pairs of its arguments.
-
-    An argument free of the state is (None, itself).
-    """
+    """The form of a linear operation, from the forms of its arguments."""
     op = ring.op
 
     def negated(x: Any) -> Any:
@@ -117,20 +125,21 @@ def combine(name: str, parts: Sequence[Pair], ring: Ring) -> Pair:
             return (negated(y) if name == "sub" else y) if x is None else x
         return op(name, x, y)
 
+    def free(pair: Pair) -> bool:
+        return all(x is None for x in pair[:-1])
+
     if name == "neg":
-        return negated(parts[0][0]), negated(parts[0][1])
+        return tuple(negated(x) for x in parts[0])
     if name in ("add", "sub"):
-        (a1, b1), (a2, b2) = parts
-        return joined(a1, a2), joined(b1, b2)
+        return tuple(joined(x, y) for x, y in zip(*parts, strict=True))
     if name == "mul":
-        held, free = parts if parts[1][0] is None else (parts[1], parts[0])
-        a, b = held
-        return op("mul", free[1], a), None if b is None else op("mul", free[1], b)
+        held, factor = parts if free(parts[1]) else (parts[1], parts[0])
+        return tuple(None if x is None else op("mul", factor[-1], x) for x in held)
     if name == "div":
-        (a, b), (_, under) = parts
-        return op("div", a, under), None if b is None else op("div", b, under)
+        held, under = parts
+        return tuple(None if x is None else op("div", x, under[-1]) for x in held)
     assert name == "where", name
-    (_, condition), (a1, b1), (a2, b2) = parts
+    condition = parts[0][-1]
 
     def chosen(x: Any, y: Any) -> Any:
         if x is None and y is None:
@@ -138,25 +147,26 @@ def combine(name: str, parts: Sequence[Pair], ring: Ring) -> Pair:
         x, y = (ring.number(0.0) if v is None else v for v in (x, y))
         return op("where", condition, x, y)
 
-    return chosen(a1, a2), chosen(b1, b2)
+    return tuple(chosen(x, y) for x, y in zip(parts[1], parts[2], strict=True))
 
 
 # --- proof
 
 
-def prove_affine(nodes: Graph, read: int, root: int, past: Sequence[int]) -> Verdict:
-    """Whether the collected pair is the root: root - (a h + b) = 0.
+def prove_affine(nodes: Graph, reads: Sequence[int], root: int, past: Sequence[int]) -> Verdict:
+    """Whether the collected form is the root: root - (a h + b) = 0, h being the reads.
 
-    ``past`` are the nodes between read and root.  Subterms free of the state
+    ``past`` are the nodes between the reads and the root.  Subterms free of the state
     are opaque symbols; a condition is a symbol that is 0 or 1.
     """
-    if root == read or not past:
+    if root in reads or not past:
         return Verdict("proved", "there is nothing to expand")
-    if _terms(nodes, read, past)[root] <= _TERMS:
-        if _expands(nodes, read, root, past):
-            return Verdict("proved", "update - (a * h + b) expands to zero")
-        return Verdict("unknown", "update - (a * h + b) does not expand to zero")
-    names = sorted({nodes[n].op for n in past if n != read})
+    form = "a * h + b" if len(reads) == 1 else "A h + b"
+    if terms_of(nodes, reads, past)[root] <= _TERMS:
+        if _expands(nodes, reads, root, past):
+            return Verdict("proved", f"update - ({form}) expands to zero")
+        return Verdict("unknown", f"update - ({form}) does not expand to zero")
+    names = sorted({nodes[n].op for n in past if n not in reads})
     if all(_step_holds(name) for name in names):
         return Verdict(
             "proved", f"by induction over the operations {', '.join(names)}, each proved affine"
@@ -164,11 +174,11 @@ def prove_affine(nodes: Graph, read: int, root: int, past: Sequence[int]) -> Ver
     return Verdict("unknown", "a step of the induction does not expand to zero")
 
 
-def _terms(nodes: Graph, read: int, past: Sequence[int]) -> dict[int, int]:
+def terms_of(nodes: Graph, reads: Sequence[int], past: Sequence[int]) -> dict[int, int]:
     """An upper bound on the terms of each node once expanded."""
-    out = {read: 1}
+    out = dict.fromkeys(reads, 1)
     for n in past:
-        if n == read:
+        if n in reads:
             continue
         counts = [out.get(a, 1) for a in nodes[n].args]
         if nodes[n].op == "where":
@@ -193,26 +203,30 @@ def _sympy_ring() -> Ring:
     return Ring(lambda name, *args: table[name](*args), lambda v: sp.Rational(str(v)))
 
 
-def _expands(nodes: Graph, read: int, root: int, past: Sequence[int]) -> bool:
+def _expands(nodes: Graph, reads: Sequence[int], root: int, past: Sequence[int]) -> bool:
     import sympy as sp
 
     ring = _sympy_ring()
-    h = sp.Symbol("h")
+    variables = [sp.Symbol(f"h{i}") for i in range(len(reads))]
     inside = set(past)
-    value: dict[int, Any] = {read: h}
-    pairs: dict[int, Pair] = {read: (sp.Integer(1), None)}
+    value: dict[int, Any] = dict(zip(reads, variables, strict=True))
+    pairs: dict[int, Pair] = {read: variable(i, len(reads), ring) for i, read in enumerate(reads)}
     for n in past:
-        if n == read:
+        if n in reads:
             continue
         parts: list[Pair] = []
         for a in nodes[n].args:
             if a not in inside and a not in value:
                 value[a] = sp.Symbol(f"s{a}")
-            parts.append(pairs[a] if a in inside else (None, value[a]))
+            parts.append(pairs[a] if a in inside else constant(value[a], len(reads)))
         value[n] = ring.op(nodes[n].op, *(value[a] for a in nodes[n].args))
         pairs[n] = combine(nodes[n].op, parts, ring)
-    a, b = pairs[root]
-    return bool(sp.expand(value[root] - (a * h + (0 if b is None else b))) == 0)
+    *coefficients, offset = pairs[root]
+    claim = sum(
+        (a * h for a, h in zip(coefficients, variables, strict=True) if a is not None),
+        start=sp.Integer(0) if offset is None else offset,
+    )
+    return bool(sp.expand(value[root] - claim) == 0)
 
 
 @cache
@@ -238,33 +252,3 @@ def _step_holds(name: str) -> bool:
         if sp.expand(value - (a * h + b)) != 0:
             return False
     return True
-
-
-def disagreement(
-    nodes: Graph, read: int, root: int, coefficient: int, offset: int, trials: int = 6
-) -> dict[str, float] | None:
-    """Numbers at which root and coefficient * h + offset differ, where any are found.
-
-    A guard against a wrong rule: everything that is not pointwise gets a random value.
-    """
-    needed = sorted(reachable(nodes, (root, coefficient, offset)))
-    moved = {n: i for i, n in enumerate(needed)}
-    graph = tuple(
-        Node(nodes[n].op, tuple(moved[a] for a in nodes[n].args), (), nodes[n].attrs)
-        for n in needed
-    )
-    random_numbers = random.Random(20250807)
-    leaves = [i for i, n in enumerate(graph) if n.op not in POINTWISE and n.op != "const"]
-    for _ in range(trials):
-        values = {
-            i: random_numbers.random() < 0.5
-            if graph[i].op == "keep"
-            else random_numbers.gauss(0.0, 1.5)
-            for i in leaves
-        }
-        out = evaluate(graph, values)
-        h = out[moved[read]] if read in moved else 0.0
-        left, right = out[moved[root]], out[moved[coefficient]] * h + out[moved[offset]]
-        if math.isfinite(left) and not math.isclose(left, right, rel_tol=1e-6, abs_tol=1e-6):
-            return {f"%{needed[i]}": float(v) for i, v in values.items()}
-    return None

@@ -3,134 +3,55 @@
 Each law is first tried in floats at small whole numbers and at random, which can
 refute it; then in sympy, which can prove it; else it stays unknown.  The reals
 are blind to infinity (0 * -inf), so the last law runs the others in floats on
-the identity, on zero and on reset coefficients.
+the identity, on zero and on reset coefficients (edges.py).
 
-Source: the laws of a monoid action; Blelloch, "Prefix sums and their
-applications" (1990) for what a scan needs of them.
+A part with a domain (a >= 0) is only ever given such values; where the domain
+includes its end, the proof splits into that end and what lies strictly inside,
+so that a choice by ``a > 0`` in the algebra is decided in each case.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from seqc.ir.algebra import Algebra
+from seqc.ir.algebra import Algebra, Domain
 from seqc.ir.report import LawReport as Law
-from seqc.ir.verdict import Verdict
-from seqc.symbolic.evaluate import evaluate
+from seqc.ir.verdict import Interval, Verdict
+from seqc.symbolic.actions import Sides, apply, compose, expressions, identity, laws, terms
+from seqc.symbolic.edges import differ, run_on_edges
 from seqc.symbolic.normal import equal
-from seqc.symbolic.tosympy import to_sympy
 
-__all__ = ["Law", "acts_affinely", "apply", "compose", "identity", "prove"]
+__all__ = [
+    "Law", "acts_affinely", "apply", "compose", "identity", "keeps", "prove", "together",
+]  # fmt: skip
 
-#: What a law says: both sides, from the values of its free symbols.
-_Sides = Callable[[Mapping[str, Any]], tuple[Sequence[Any], Sequence[Any]]]
-
-#: The values of an algebra's expressions, from those of its symbols (by name).
-_Evaluator = Callable[[Algebra, Mapping[str, Any]], Sequence[Any]]
-
-
-def _floats(algebra: Algebra, symbols: Mapping[str, Any]) -> Sequence[Any]:
-    leaves = {
-        i: float(symbols.get(str(n.attrs[0]), math.nan))
-        for i, n in enumerate(algebra.nodes)
-        if n.op == "symbol"
-    }
-    return evaluate(algebra.nodes, leaves)
-
-
-def _expressions(algebra: Algebra, symbols: Mapping[str, Any]) -> Sequence[Any]:
-    leaves = {
-        i: symbols[str(n.attrs[0])]
-        for i, n in enumerate(algebra.nodes)
-        if n.op == "symbol" and str(n.attrs[0]) in symbols
-    }
-    found = to_sympy(algebra.nodes, leaves)
-    return [found[i] for i in range(len(algebra.nodes))]
-
-
-def identity(algebra: Algebra, evaluator: _Evaluator = _floats) -> tuple[Any, ...]:
-    """The parts of the identity."""
-    values = evaluator(algebra, {})
-    return tuple(values[i] for i in algebra.identity)
-
-
-def compose(
-    algebra: Algebra, later: Sequence[Any], earlier: Sequence[Any], evaluator: _Evaluator = _floats
-) -> tuple[Any, ...]:
-    """The parts of ``later after earlier``; in floats unless told otherwise."""
-    names = {**dict(zip(algebra.later, later, strict=True))}
-    names.update(zip(algebra.earlier, earlier, strict=True))
-    values = evaluator(algebra, names)
-    return tuple(values[i] for i in algebra.compose)
-
-
-def apply(
-    algebra: Algebra, parts: Sequence[Any], states: Sequence[Any], evaluator: _Evaluator = _floats
-) -> tuple[Any, ...]:
-    """The function with these parts, applied to the states."""
-    names = {**dict(zip(algebra.parts, parts, strict=True))}
-    names.update(zip(algebra.arguments, states, strict=True))
-    values = evaluator(algebra, names)
-    return tuple(values[i] for i in algebra.applied)
-
-
-def _laws(algebra: Algebra, evaluator: _Evaluator) -> dict[str, tuple[tuple[str, ...], _Sides]]:
-    """law -> (its free symbols, its two sides).
-
-    The parts of three functions are named ``a3``, ``a2``, ``a1`` (the latest first).
-    """
-
-    def part(k: int) -> tuple[str, ...]:
-        return tuple(f"{p}{k}" for p in algebra.parts)
-
-    def f(values: Mapping[str, Any], k: int) -> tuple[Any, ...]:
-        return tuple(values[name] for name in part(k))
-
-    def after(x: Sequence[Any], y: Sequence[Any]) -> tuple[Any, ...]:
-        return compose(algebra, x, y, evaluator)
-
-    def on(x: Sequence[Any], states: Sequence[Any]) -> tuple[Any, ...]:
-        return apply(algebra, x, states, evaluator)
-
-    def h(values: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(values[name] for name in algebra.arguments)
-
-    neutral = identity(algebra, evaluator)
-    return {
-        "associativity": (
-            part(3) + part(2) + part(1),
-            lambda v: (
-                after(after(f(v, 3), f(v, 2)), f(v, 1)),
-                after(f(v, 3), after(f(v, 2), f(v, 1))),
-            ),
-        ),
-        "left identity": (part(1), lambda v: (after(neutral, f(v, 1)), f(v, 1))),
-        "right identity": (part(1), lambda v: (after(f(v, 1), neutral), f(v, 1))),
-        "homomorphism": (
-            (*part(2), *part(1), *algebra.arguments),
-            lambda v: (on(after(f(v, 2), f(v, 1)), h(v)), on(f(v, 2), on(f(v, 1), h(v)))),
-        ),
-        "identity acts as identity": (algebra.arguments, lambda v: (on(neutral, h(v)), h(v))),
-    }
+#: Parts with a closed domain, in all functions of a law, beyond which no cases are made.
+_SPLIT = 6
+#: Terms that a side of a law may come to once it is expanded; fewer where maxima are compared.
+_TERMS = 4000
+_LATTICE_TERMS = 400
+#: Maxima, minima and the like that an algebra may hold.
+_JOINS = 16
 
 
 @lru_cache(maxsize=64)
 def prove(algebra: Algebra) -> tuple[Law, ...]:
     """The laws that a scan relies on, each with what its proof came to; remembered per process."""
-    numeric = _laws(algebra, _floats)
+    numeric = laws(algebra)
     out: list[Law] = []
     for name, (symbols, sides) in numeric.items():
-        counterexample = _refute(symbols, sides)
+        counterexample = _refute(algebra, symbols, sides)
         if counterexample is not None:
             out.append(Law(name, _refuted(sides, counterexample)))
         else:
             out.append(Law(name, _prove_symbolically(algebra, name)))
-    return (*out, Law("floats", _run_on_edges(algebra, numeric)))
+    if algebra.domains:
+        out.append(Law("domains", _prove_domains(algebra)))
+    return (*out, Law("floats", run_on_edges(algebra, numeric)))
 
 
 @lru_cache(maxsize=64)
@@ -138,86 +59,153 @@ def acts_affinely(algebra: Algebra) -> bool:
     """Whether it has two parts and applies as part0 * h + part1."""
     import sympy as sp
 
-    if len(algebra.parts) != 2 or len(algebra.arguments) != 1:
+    if len(algebra.parts) != 2 or len(algebra.arguments) != 1 or algebra.domains:
         return False
     a, b, h = sp.symbols("a b h", real=True)
-    (applied,) = apply(algebra, (a, b), (h,), _expressions)
+    (applied,) = apply(algebra, (a, b), (h,), expressions)
     return equal(applied, a * h + b) is True
 
 
-def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
+def together(algebra: Algebra) -> tuple[Verdict, str]:
+    """What all the laws come to, and the first that is refuted (else empty)."""
+    found = prove(algebra)
+    for law in found:
+        if law.verdict == "refuted":
+            return law.verdict, law.law
+    for law in found:
+        if law.verdict == "unknown":
+            return Verdict("unknown", f"{law.law}: {law.verdict.reason}"), ""
+    return Verdict("proved", f"the laws of {algebra.title} hold"), ""
+
+
+# --- domains
+
+
+def keeps(domain: Domain, lies: Interval) -> bool:
+    """Whether every value of the interval lies in the domain."""
+    return {
+        "ge": lies.lo >= domain.bound,
+        "gt": lies.lo > domain.bound or (lies.lo == domain.bound and lies.lo_open),
+        "le": lies.hi <= domain.bound,
+        "lt": lies.hi < domain.bound or (lies.hi == domain.bound and lies.hi_open),
+    }[domain.op]
+
+
+def _domain_of(algebra: Algebra, symbol: str) -> Domain | None:
+    """The domain of a law's symbol: that of the part whose value in some function it is."""
+    if symbol in algebra.arguments:
+        return None
+    part = symbol.split("[")[0] if symbol.endswith("]") else symbol[:-1]
+    return next((d for d in algebra.domains if d.part == part), None)
+
+
+def _cases(algebra: Algebra, symbols: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The symbols as sympy's, with what their domains say of them; every case once."""
     import sympy as sp
 
-    symbols, sides = _laws(algebra, _expressions)[name]
-    values = {s: sp.Symbol(s, real=True) for s in symbols}
-    left, right = sides(values)
-    if all(equal(x, y) is True for x, y in zip(left, right, strict=True)):
-        return Verdict("proved", "both sides have one normal form")
-    return Verdict("unknown", "no counterexample in numbers, and no proof by expansion")
+    choices: list[list[Any]] = []
+    domains = [_domain_of(algebra, s) for s in symbols]
+    split = sum(d is not None and d.op in ("ge", "le") for d in domains) <= _SPLIT
+    for symbol, domain in zip(symbols, domains, strict=True):
+        if domain is None:
+            choices.append([sp.Symbol(symbol, real=True)])
+            continue
+        bound = sp.Rational(str(domain.bound))
+        sign = 1 if domain.op in ("ge", "gt") else -1
+        inside = bound + sign * sp.Symbol(symbol, positive=True)
+        if domain.op in ("gt", "lt"):
+            choices.append([inside])
+        elif split:
+            choices.append([inside, bound])
+        else:
+            choices.append([bound + sign * sp.Symbol(symbol, nonnegative=True)])
+    for picked in itertools.product(*choices):
+        yield dict(zip(symbols, picked, strict=True))
 
 
-def _samples(symbols: Sequence[str]) -> Iterator[dict[str, float]]:
+def _prove_domains(algebra: Algebra) -> Verdict:
+    """The identity lies in the domains, and so does every composition."""
+    neutral = dict(zip(algebra.parts, identity(algebra), strict=True))
+    for domain in algebra.domains:
+        if not domain.holds(neutral[domain.part]):
+            return Verdict("refuted", f"the identity breaks {domain}", neutral)
+    names = [f"{p}{k}" for k in (2, 1) for p in algebra.parts]
+    width = len(algebra.parts)
+    for values in _samples(algebra, names):
+        numbers = [values[s] for s in names]
+        parts = compose(algebra, numbers[:width], numbers[width:])
+        for domain in algebra.domains:
+            if not domain.holds(parts[algebra.parts.index(domain.part)]):
+                return Verdict("refuted", f"a composition breaks {domain}", values)
+    for case in _cases(algebra, names):
+        given = list(case.values())
+        found = compose(algebra, given[:width], given[width:], expressions)
+        for domain in algebra.domains:
+            value = found[algebra.parts.index(domain.part)] - domain.bound
+            value = value if domain.op in ("ge", "gt") else -value
+            strict = domain.op in ("gt", "lt")
+            value = value.expand()
+            if not (value.is_positive if strict else value.is_nonnegative):
+                return Verdict("unknown", f"that compositions keep {domain} is not proved")
+    return Verdict("proved", "the identity and every composition keep " + _listing(algebra))
+
+
+def _listing(algebra: Algebra) -> str:
+    return ", ".join(str(d) for d in algebra.domains)
+
+
+# --- proof and refutation
+
+
+def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
+    symbols, sized = laws(algebra, terms)[name]
+    joins = sum(n.op in ("max", "min", "logaddexp") for n in algebra.nodes)
+    most = _LATTICE_TERMS if joins else _TERMS
+    if joins > _JOINS or max(max(side) for side in sized(dict.fromkeys(symbols, 1))) > most:
+        return Verdict("unknown", "no counterexample in numbers, and too large to expand")
+    count = 0
+    _, sides = laws(algebra, expressions)[name]
+    for values in _cases(algebra, symbols):
+        count += 1
+        try:
+            left, right = sides(values)
+            same = all(equal(x, y) is True for x, y in zip(left, right, strict=True))
+        except (TypeError, ValueError):  # sympy refuses to compare the NaN that 0 * inf is
+            return Verdict("unknown", "a side is not defined: it holds 0 * inf")
+        if not same:
+            return Verdict("unknown", "no counterexample in numbers, and no proof by expansion")
+    cases = "" if count == 1 else f", in each of {count} cases of {_listing(algebra)}"
+    return Verdict("proved", f"both sides have one normal form{cases}")
+
+
+def _samples(algebra: Algebra, symbols: Sequence[str]) -> Iterator[dict[str, float]]:
     """Small whole numbers first, for a counterexample that a person can check."""
     numbers = random.Random(20161101)
+    domains = {s: _domain_of(algebra, s) for s in symbols}
+
+    def inside(symbol: str, value: float) -> float:
+        domain = domains[symbol]
+        if domain is None or domain.holds(value):
+            return value
+        sign = 1.0 if domain.op in ("ge", "gt") else -1.0
+        return domain.bound + sign * (abs(value - domain.bound) or 1.0)
+
     for _ in range(24):
-        yield {s: float(numbers.randint(-2, 3)) for s in symbols}
+        yield {s: inside(s, float(numbers.randint(-2, 3))) for s in symbols}
     for scale in (1.0, 1.0, 1.0, 1.0, 10.0, 10.0, 0.1, 0.1):
         for _ in range(2):
-            yield {s: numbers.gauss(0.0, scale) for s in symbols}
+            yield {s: inside(s, numbers.gauss(0.0, scale)) for s in symbols}
 
 
-def _refute(symbols: Sequence[str], sides: _Sides) -> dict[str, float] | None:
-    for values in _samples(symbols):
+def _refute(algebra: Algebra, symbols: Sequence[str], sides: Sides) -> dict[str, float] | None:
+    for values in _samples(algebra, symbols):
         left, right = sides(values)
-        if any(_differ(x, y) for x, y in zip(left, right, strict=True)):
+        if any(differ(x, y) for x, y in zip(left, right, strict=True)):
             return values
     return None
 
 
-def _differ(x: float, y: float) -> bool:
-    """Finite on both sides and clearly apart: neither rounding nor a pole is a counterexample."""
-    finite = math.isfinite(x) and math.isfinite(y)
-    return finite and not math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-6)
-
-
-def _refuted(sides: _Sides, values: Mapping[str, float]) -> Verdict:
+def _refuted(sides: Sides, values: Mapping[str, float]) -> Verdict:
     left, right = sides(values)
     shown = ["(" + ", ".join(f"{x:g}" for x in side) + ")" for side in (left, right)]
     return Verdict("refuted", f"{shown[0]} is not {shown[1]}", values)
-
-
-# --- floats at the edges
-
-
-def _run_on_edges(algebra: Algebra, laws: Mapping[str, tuple[tuple[str, ...], _Sides]]) -> Verdict:
-    """The laws in floats, each part of each function being the identity's, zero, or a number.
-
-    A function that is not defined on finite states is not of the algebra and is left out.
-    Infinities come in only as parts of the identity.
-    """
-    neutral = identity(algebra)
-    choices = [tuple(dict.fromkeys((e, 0.0, 1.5))) for e in neutral]
-    elements = [
-        f
-        for f in itertools.product(*choices)
-        if all(
-            math.isfinite(x)
-            for h in (-2.0, 0.5, 3.0)
-            for x in apply(algebra, f, (h,) * len(algebra.arguments))
-        )
-    ][:27]
-    states = [0.5, *(e for e in neutral if math.isinf(e))]
-    for name, (symbols, sides) in laws.items():
-        functions = len([s for s in symbols if s not in algebra.arguments]) // len(algebra.parts)
-        for picked in itertools.product(elements, repeat=functions):
-            for h in states:
-                numbers = [x for f in picked for x in f]
-                values = dict(
-                    zip(symbols, (*numbers, *(h for _ in algebra.arguments)), strict=False)
-                )
-                left, right = sides(values)
-                for x, y in zip(left, right, strict=True):
-                    # NaN on both sides is a pole of the function itself, such as 0/0.
-                    if math.isnan(x) != math.isnan(y) or _differ(x, y):
-                        return Verdict("refuted", f"{name} in floats: {x:g} is not {y:g}", values)
-    return Verdict("proved", f"run on {len(elements)} functions made of the identity and zero")

@@ -12,6 +12,7 @@ CODES: dict[str, str] = {
     "W104": "a state mixes its channels from step to step, which no algebra at hand can scan",
     "W105": "an equation is read with a lag inside a cycle, so it is a state in all but name",
     "W106": "a state is affine in its past, but the proof of it failed",
+    "W107": "an algebra that the spec names is not proved to carry its step",
     "E301": "a law of the algebra that a scan relies on is refuted",
     "E302": "a convolution that sees later steps maps what depends on a state",
 }

@@ -4,13 +4,15 @@
 the derivative is the one that a person expects: logaddexp(-inf, -inf) has 0, not
 NaN; x ** y has 0 in y at x = 0, and 0 in x at y = 0; abs has 0 at 0.  ``where``,
 ``min`` and ``max`` pass the cotangent to what they choose (half each at a tie, as
-torch.minimum has it), so they stand in differentiate.py; conditions, ``sign`` and
-``floor`` have none.
+torch.minimum has it), so they stand in differentiate.py, as does ``graft``; conditions,
+``sign``, ``floor`` and ``stop`` have none.
 """
 
 from __future__ import annotations
 
-from seqc.ir.ops import CONDITIONS
+from seqc.ir.ops import FLAT
+
+__all__ = ["CHOICES", "DERIVATIVES", "FLAT", "STATED"]
 
 #: operation -> its derivative by each argument.
 DERIVATIVES: dict[str, tuple[str, ...]] = {
@@ -38,8 +40,9 @@ DERIVATIVES: dict[str, tuple[str, ...]] = {
     "cos": ("-sin(x)",),
 }
 
-#: Operations whose derivative is zero wherever it exists.
-FLAT = CONDITIONS | {"sign", "floor"}
+#: Operations whose derivative is stated by the spec: graft(value, x, slope) has 1 by its value,
+#: ``slope`` by x and, the slope being a derivative already, none by the slope.
+STATED = frozenset({"graft"})
 
 #: Operations that choose one of their arguments.
 CHOICES = frozenset({"where", "min", "max"})

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir.ops import POINTWISE
-from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT
+from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT, STATED
 from seqc.symbolic.patterns import build, parse
 from seqc.symbolic.rewrite import StableBuilder
 
@@ -100,7 +100,7 @@ def push_forward(
             tangents[n] = _chosen_tangent(b, n, x, y)
             continue
         total: int | None = None
-        for k, t in enumerate(slopes):
+        for k, t in enumerate(slopes[:2] if node.op in STATED else slopes):
             if t is not None:
                 part = _times(b, t, n, k)
                 total = part if total is None else b.op("add", total, part)
@@ -130,6 +130,8 @@ def _depending(
     for n in range(last + 1):
         node = b.nodes[n]
         args = node.args[1:] if node.op == "where" else node.args
+        if node.op in STATED:
+            args = args[:2]
         if node.op not in FLAT and any(a in found for a in args):
             sums = summed is not None and node.op == "reduce" and node.attrs == ("sum", summed)
             if node.op not in POINTWISE and not sums and n not in found:
@@ -141,6 +143,8 @@ def _depending(
 def _times(b: StableBuilder, value: int, n: int, argument: int) -> int:
     """value * (the derivative of node n by that argument)."""
     node = b.nodes[n]
+    if node.op in STATED:
+        return value if argument == 0 else b.op("mul", value, node.args[2])
     bound = {"r": n, **dict(zip("xy", node.args, strict=False))}
     slope = build(parse(DERIVATIVES[node.op][argument]), bound, b.op, b.const)
     return b.op("mul", value, slope)
@@ -187,7 +191,7 @@ def _spread(
             if branch in affected and guards is not None:
                 _push(b, flows, branch, value, guards, axes)
         return
-    for k, a in enumerate(node.args):
+    for k, a in enumerate(node.args[:2]):
         if a in affected:
             _push(b, flows, a, _times(b, flow.value, n, k), flow.guards, axes)
 

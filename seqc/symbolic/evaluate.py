@@ -142,6 +142,8 @@ FLOATS: Arithmetic = {
     "ne": lambda x, y: x != y,
     "isset": lambda x: x != 0,
     "where": lambda c, x, y: x if c else y,
+    "stop": lambda x: x,
+    "graft": lambda value, x, slope: value,
 }
 
 

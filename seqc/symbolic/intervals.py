@@ -159,6 +159,8 @@ def _leaf(node: Node, args: list[Interval]) -> Interval:
         return sum_of(args[0]) if node.attrs[0] == "sum" else args[0]
     if node.op == "cumsum":
         return sum_of(args[0])
+    if node.op == "rename":
+        return args[0]
     if node.op == "shift":
         return hull(args[0], Interval(0.0, 0.0, False, False))
     return ALL

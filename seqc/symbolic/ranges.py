@@ -304,5 +304,7 @@ TRANSFER: dict[str, Callable[..., Interval]] = {
     "normcdf": _increasing("normcdf", 0.0, 1.0, (0.0,), 1e-12),
     "sin": _bounded(-1.0, 1.0),
     "cos": _bounded(-1.0, 1.0),
+    "stop": lambda x: x,
+    "graft": lambda value, x, slope: value,
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne", "isset"), _bounded(0.0, 1.0)),
 }

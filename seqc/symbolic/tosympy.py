@@ -82,6 +82,8 @@ def operations() -> Mapping[str, Callable[..., Any]]:
         "abs": sp.Abs,
         "sign": sp.sign,
         "floor": sp.floor,
+        "stop": lambda x: x,
+        "graft": lambda value, x, slope: value,
         "min": sp.Min,
         "max": sp.Max,
         "tanh": sp.tanh,

@@ -14,28 +14,29 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 
 WRONG, STUCK = "values differ", "deadlock"
 RACE = "no barrier lies between|before it is written"
-LOOK_BACK = "seen_products[j * kLanes + at.lane] = __ldcg"
+LOOK_BACK = "seen_parts[(p * kSeen + j) * kLanes + at.lane] = __ldcg"
+AFTER_FOLD = "__syncthreads();\n  Carried<L> state;"
 FAULTS = {
     "a tile begins a step late": ("* kScanForward;", "* kScanForward + 1;", WRONG),
     "a tile begins a step early, backwards": ("* kScanBackward;", "* kScanBackward - 1;", WRONG),
     "a thread's stretch misses the one before": ("w < at.warp;", "w + 1 < at.warp;", WRONG),
     "the look-back is too short": ("j < between; ++j", "j + 1 < between; ++j", WRONG),
-    "the look-back stops at the wrong anchor": ("(anchor / kLook - 1)", "(at.chunk / kLook - 1 + (at.chunk > 9))", WRONG),
-    "what leaves an anchor lacks the anchor": ("apply(whole, state);\n      __syncwarp", "state;\n      __syncwarp", WRONG),
-    "maps are composed the wrong way round": ("then(whole, Map<T>{products[there], locals[there], begins[there]})", "then(Map<T>{products[there], locals[there], begins[there]}, whole)", WRONG),
+    "the look-back stops at the wrong anchor": ("(anchor / kSeen - 1)", "(at.chunk / kSeen - 1 + (at.chunk > 9))", WRONG),
+    "what leaves an anchor lacks the anchor": ("leaving = apply(whole, state, fresh);", "leaving = state;", WRONG),
+    "maps are composed the wrong way round": ("then(whole, map_at<L>(parts, begins, w * kLanes + at.lane, kBlock))", "then(map_at<L>(parts, begins, w * kLanes + at.lane, kBlock), whole)", WRONG),
     "the march back reads the state of the step itself": ("(t - 1) * line", "t * line", WRONG),
     "the last state is lost": ("first + count == steps", "first + count == steps - 1", WRONG),
     "nobody waits for a chunk's map": ("await(board.flags + (anchor + j) * at.groups + at.group, 1);", "", WRONG),
     "nobody waits for the anchor": ("await(board.flags + (anchor - 1) * at.groups + at.group, 2);", "", WRONG),
     "a barrier before reading the stretches is gone": ("begins[mine] = own.begins;\n  __syncthreads();", "begins[mine] = own.begins;", RACE),
     "a barrier between carries is gone": ("__syncthreads();  // the call before", "// the call before", RACE),
-    "a barrier before the fold is gone": ("__syncthreads();\n  if (at.warp == 0) {\n    T state", "if (at.warp == 0) {\n    T state", RACE),
-    "a barrier after the fold is gone": ("__syncthreads();\n  T state = entering", "T state = entering", RACE),
-    "one warp alone comes to a barrier": ("__syncthreads();\n  T state = entering", "if (at.warp) __syncthreads();\n  T state = entering", "wait at different|ends while others"),
+    "a barrier before the fold is gone": ("__syncthreads();\n  if (at.warp == 0) {\n    Carried<L> state", "if (at.warp == 0) {\n    Carried<L> state", RACE),
+    "a barrier after the fold is gone": (AFTER_FOLD, AFTER_FOLD.replace("__syncthreads();\n", ""), RACE),
+    "one warp alone comes to a barrier": (AFTER_FOLD, "if (at.warp) " + AFTER_FOLD, "wait at different|ends while others"),
     "a chunk's map is not released": ("release(board.flags + at.chunk * at.groups + at.group, 1);", "{}", STUCK),
     "an anchor is not released": ("release(board.flags + at.chunk * at.groups + at.group, 2);", "{}", STUCK),
     "chunks are taken by block, not by turn": ("ticket[0] = atomicAdd(tickets, 1u)", "ticket[0] = gridDim.x - 1 - blockIdx.x", STUCK),
-    "the look-back overruns what is shared": (LOOK_BACK, LOOK_BACK.replace("j *", "(j + 1) *"), "shared array seen_products|before it is written"),
+    "the look-back overruns what is shared": (LOOK_BACK, LOOK_BACK.replace("+ j)", "+ j + 1)"), "shared array seen_parts|before it is written"),
 }  # fmt: skip
 
 

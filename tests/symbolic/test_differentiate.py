@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqc.ir.ops import POINTWISE
-from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT
+from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT, STATED
 from seqc.symbolic.differentiate import pull_back, push_forward
 from seqc.symbolic.evaluate import evaluate
 from seqc.symbolic.patterns import Expr
@@ -26,8 +26,8 @@ INF = math.inf
 
 
 def test_every_operation_is_covered() -> None:
-    assert set(DERIVATIVES) | FLAT | CHOICES == set(POINTWISE)
-    assert not (set(DERIVATIVES) & (FLAT | CHOICES))
+    assert set(DERIVATIVES) | FLAT | CHOICES | STATED == set(POINTWISE)
+    assert not (set(DERIVATIVES) & (FLAT | CHOICES | STATED))
     assert all(len(DERIVATIVES[op]) == POINTWISE[op] for op in DERIVATIVES)
 
 
@@ -87,6 +87,11 @@ EDGES = [
     ("x ** 2.5", {"x": 0.0}, {"x": 0}),
     ("x ** 5", {"x": -2.0}, {"x": 80}),
     ("x ** -3", {"x": 2.0}, {"x": -3 / 16}),
+    # stated derivatives
+    ("graft(sign(x), x, y * x)", {"x": 3.0, "y": 2.0}, {"x": 6, "y": 0}),
+    ("graft(y, x, 0.5)", {"x": 3.0, "y": 2.0}, {"x": 0.5, "y": 1}),
+    ("x * stop(x)", {"x": 3.0}, {"x": 3}),
+    ("where(x > 0, graft(stop(x), x, 1 / x), 0)", {"x": 0.0}, {"x": 0}),
     ("sqrt(x)", {"x": 0.0}, {"x": INF}),
     ("log(x)", {"x": 0.0}, {"x": INF}),
     ("tanh(x)", {"x": 400.0}, {"x": 0}),
@@ -216,6 +221,8 @@ SECOND = [
     "sqrt(1 + x * x) * log1p(y * y)",
     "sin(x) * cos(y) - expm1(x * y)",
     "exp(y) ** x",
+    "graft(sin(x), x, x * y)",
+    "x * graft(stop(sign(y)), y, exp(x) * stop(y)) + graft(stop(x), x, y)",
 ]
 
 

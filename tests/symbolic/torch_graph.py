@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from seqc.runtime.graft import graft
 from seqc.symbolic.differentiate import pull_back
 from seqc.symbolic.evaluate import evaluate
 from seqc.symbolic.patterns import Expr
@@ -45,6 +46,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "ne": torch.ne,
     "isset": lambda x: x != 0,
     "where": torch.where,
+    "stop": torch.detach,
+    "graft": graft,
 }
 
 

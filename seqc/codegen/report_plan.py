@@ -1,0 +1,116 @@
+"""The stages of a plan for a page: what each is, what it costs, and its steps in C++."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from seqc.codegen.cpp import print_cpp
+from seqc.ir.costs import StepCost, traffic_text
+from seqc.ir.plan import KernelStage, MapStage
+from seqc.ir.recurrence import LearnedMap
+from seqc.ir.report import LayerReport
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One direction of a kernel."""
+
+    name: str
+    read: str
+    reads: str
+    written: str
+    writes: str
+    arithmetic: str
+    transcendental: str
+    selections: str
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage as its line in the report, with a kernel's costs and steps."""
+
+    text: str
+    note: str = ""
+    name: str = ""
+    axes: str = ""
+    costs: tuple[CostRow, ...] = ()
+    forward: str = ""
+    backward: str = ""
+
+
+def stage_views(layer: LayerReport) -> list[StageView]:
+    """The stages in order."""
+    stages = layer.plan.stages
+    if len(stages) != len(layer.stages):
+        return [StageView(text) for text in layer.stages]
+    costs = {c.name: c for c in layer.costs}
+    views = []
+    for text, stage in zip(layer.stages, stages, strict=True):
+        match stage:
+            case MapStage():
+                maps = [layer.plan.recurrence.maps[i] for i in stage.maps]
+                views.append(StageView(text, note=_map_cost(maps)))
+            case KernelStage():
+                cost = costs[stage.kernel.name]
+                code = print_cpp(stage.kernel, stage.adjoint)
+                views.append(
+                    StageView(
+                        text,
+                        name=cost.name,
+                        axes=", ".join(cost.axes) or "1",
+                        costs=(_row("forward", cost.forward), _row("backward", cost.backward)),
+                        forward=excerpt(code, "forward_step"),
+                        backward=excerpt(code, "backward_step"),
+                    )
+                )
+            case _:
+                views.append(StageView(text))
+    return views
+
+
+def _row(name: str, cost: StepCost) -> CostRow:
+    kept = f" ({cost.kept} B of it kept for backward)" if cost.kept else ""
+    return CostRow(
+        name,
+        traffic_text(cost.read), ", ".join(n for t in cost.read for n in t.names),
+        traffic_text(cost.written) + kept, ", ".join(n for t in cost.written for n in t.names),
+        cost.counted("arithmetic"), cost.counted("transcendental"), cost.counted("selections"),
+    )  # fmt: skip
+
+
+def _map_cost(maps: list[LearnedMap]) -> str:
+    """The operations of a matrix product, a step of one sequence, in the sizes."""
+    first = maps[0]
+    inner = [" · ".join(axes) or "1" for axes in first.sources]
+    source = inner[0] if len(inner) == 1 else f"({' + '.join(inner)})"
+    outs: dict[str, int] = {}
+    for m in maps:
+        out = " · ".join(m.axes) or "1"
+        outs[out] = outs.get(out, 0) + 1
+    terms = [name if count == 1 else f"{count} · {name}" for name, count in outs.items()]
+    out = terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"
+    factors = ["2", *([] if first.depthwise else [source]), out]
+    if first.kind == "conv":
+        factors.insert(1, str(first.width))
+    return f"{' · '.join(factors)} flops a step forward, twice that backward"
+
+
+def excerpt(code: str, name: str) -> str:
+    """The functions of C++ source whose names start with ``name``, with the comments above."""
+    # A function's closing brace is the first one in the first column.
+    found = re.findall(
+        rf"^(?://[^\n]*\n)*[^\n/ #][^\n(]*\b{re.escape(name)}\w*\(.*?^}}$", code, re.M | re.S
+    )
+    return "\n\n".join(_folded(text) for text in found)
+
+
+def _folded(function: str) -> str:
+    """A function with its arguments a line each, where they are many."""
+    head, brace, body = function.partition(") {\n")
+    *comments, signature = head.split("\n")
+    before, _, arguments = signature.partition("(")
+    if len(signature) <= 100:
+        return function
+    listed = ",\n    ".join(arguments.split(", "))
+    return "\n".join([*comments, f"{before}(\n    {listed}{brace}{body}"])

@@ -1,0 +1,185 @@
+"""The forms that a nonlinear update of one carry may have, found by following the carry.
+
+Each shape says what the carry itself looks like in it (``start``), what an affine
+term does (``lift``), and what an operation makes of its arguments' forms (``rule``).
+An argument is its form, or None and its value where it is free of the carry.  Which
+ring the values live in does not matter: a builder's nodes, or sympy expressions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from seqc.symbolic.affine import Pair, Ring
+
+#: The parts of a form; None is the neutral value of that part.
+Form: TypeAlias = tuple[Any, ...]
+Argument: TypeAlias = tuple[Form | None, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One family of functions; ``neutral`` are the numbers that None stands for."""
+
+    law: str
+    neutral: tuple[float, ...]
+    start: Callable[[Ring], Form]
+    lift: Callable[[Pair, Ring], Form | None]
+    rule: Callable[[str, Sequence[Argument], Ring], Form | None]
+
+
+def each(op: Callable[[Any], Any], form: Sequence[Any]) -> Form:
+    """The operation on each part that is there."""
+    return tuple(None if x is None else op(x) for x in form)
+
+
+def _chosen(shape: tuple[float, ...], args: Sequence[Argument], ring: Ring) -> Form | None:
+    """A choice by a condition that is free of the carry, part by part."""
+    (held, condition), (yes, _), (no, _) = args
+    if held is not None or yes is None or no is None:
+        return None
+    out: list[Any] = []
+    for x, y, neutral in zip(yes, no, shape, strict=True):
+        if x is None and y is None:
+            out.append(None)
+            continue
+        x, y = (ring.number(neutral) if v is None else v for v in (x, y))
+        out.append(ring.op("where", condition, x, y))
+    return tuple(out)
+
+
+# --- (a, b): a + h joined with b, by max, min or logaddexp
+
+
+def _tropical(law: str, join: str) -> Shape:
+    far = math.inf if join == "min" else -math.inf
+    neutral = (far, far)
+
+    def rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
+        if op in ("add", "sub"):
+            (left, x), (right, y) = args
+            held, free = (left, y) if right is None else (right, x)
+            if held is None or (left is not None and right is not None):
+                return None
+            if op == "sub" and left is None:
+                return None
+            return each(lambda v: ring.op(op, v, free), held)
+        if op == "softplus" and join == "logaddexp":
+            op, args = join, (args[0], (None, ring.number(0.0)))
+        if op == "where":
+            return _chosen(neutral, [args[0], *(_plain(a) for a in args[1:])], ring)
+        if op != join:
+            return None
+        (first, _), (second, _) = (_plain(a) for a in args)
+        assert first is not None
+        assert second is not None
+        return tuple(
+            y if x is None else x if y is None else ring.op(join, x, y)
+            for x, y in zip(first, second, strict=True)
+        )
+
+    def _plain(argument: Argument) -> Argument:
+        form, value = argument
+        return ((None, value) if form is None else form), value
+
+    return Shape(law, neutral, lambda ring: (ring.number(0.0), None), lambda pair, ring: None, rule)
+
+
+# --- (a, b, low, high): min(max(a h + b, low), high)
+
+
+def _clamped_rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
+    if op == "where":
+        plain = [((ring.number(0.0), v, None, None) if f is None else f, v) for f, v in args[1:]]
+        return _chosen(_CLAMPED, [args[0], *plain], ring)
+    if op not in ("add", "sub", "mul", "div", "max", "min"):
+        return None
+    (left, x), (right, y) = args
+    if left is None and op in ("add", "mul", "max", "min"):
+        left, right, y = right, left, x
+    if left is None or right is not None:
+        return None
+    a, b, low, high = left
+    if op in ("add", "sub"):
+        return (a, *each(lambda v: ring.op(op, v, y), (b, low, high)))
+    if op in ("mul", "div"):
+        return each(lambda v: ring.op(op, v, y), left) if ring.nonnegative(y) else None
+    high_ = None if high is None else ring.op(op, high, y)
+    if op == "min":
+        return a, b, low, y if high is None else high_
+    return a, b, y if low is None else ring.op("max", low, y), high_
+
+
+_CLAMPED = (0.0, 0.0, -math.inf, math.inf)
+
+
+# --- (a, b, c, d): (a h + b) / (c h + d)
+
+
+def _mobius_rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
+    one = ring.number(1.0)
+
+    def times(x: Any, y: Any) -> Any:
+        return None if x is None or y is None else ring.op("mul", x, y)
+
+    def plus(x: Any, y: Any) -> Any:
+        if x is None or y is None:
+            return (ring.op("neg", y) if op == "sub" and y is not None else y) if x is None else x
+        return ring.op(op, x, y)
+
+    if op == "where":
+        plain = [((None, v, None, one) if f is None else f, v) for f, v in args[1:]]
+        return _chosen(_MOBIUS, [args[0], *plain], ring)
+    if op == "neg" and args[0][0] is not None:
+        a, b, c, d = args[0][0]
+        return (*each(lambda v: ring.op("neg", v), (a, b)), c, d)
+    if op not in ("add", "sub", "mul", "div"):
+        return None
+    (left, x), (right, y) = args
+    if left is not None and right is not None:
+        if left[2:] != right[2:]:
+            return None
+        if op == "div":
+            return left[0], left[1], right[0], right[1]
+        if op == "mul":
+            return None
+        return plus(left[0], right[0]), plus(left[1], right[1]), left[2], left[3]
+    if left is None and right is not None:
+        a, b, c, d = right
+        if op == "div":
+            return times(x, c), times(x, d), a, b
+        if op == "mul":
+            return times(x, a), times(x, b), c, d
+        return plus(times(x, c), a), plus(times(x, d), b), c, d
+    assert left is not None
+    a, b, c, d = left
+    if op in ("mul", "div"):
+        return (*each(lambda v: ring.op(op, v, y), (a, b)), c, d)
+    return plus(a, times(y, c)), plus(b, times(y, d)), c, d
+
+
+_MOBIUS = (0.0, 0.0, 0.0, 0.0)
+
+#: The cheapest first.
+SHAPES = (
+    _tropical("max_plus", "max"),
+    _tropical("min_plus", "min"),
+    _tropical("log_affine", "logaddexp"),
+    Shape(
+        "clamped_affine",
+        _CLAMPED,
+        lambda ring: (ring.number(1.0), ring.number(0.0), None, None),
+        lambda pair, ring: (pair[0], ring.number(0.0) if pair[1] is None else pair[1], None, None),
+        _clamped_rule,
+    ),
+    Shape(
+        "mobius",
+        _MOBIUS,
+        lambda ring: (ring.number(1.0), None, None, ring.number(1.0)),
+        lambda pair, ring: (pair[0], pair[1], None, ring.number(1.0)),
+        _mobius_rule,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Templates of the page that ``seqc explain --html`` writes."""

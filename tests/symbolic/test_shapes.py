@@ -1,0 +1,316 @@
+"""Which algebra each update belongs to, and that its parts, composed, are the recurrence."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from seqc.diagnostics import Severity
+from seqc.ir.plan import Analysis, Stratum
+from seqc.symbolic.algebra import apply, compose, identity
+from seqc.symbolic.evaluate import evaluate
+from tests.symbolic.specs import HEAD, analysis, shown
+
+TWO = HEAD + "input y[t]: hidden\nstate c[t]: hidden\n"
+
+
+def two(*equations: str) -> str:
+    return TWO + "\n".join(equations) + "\noutput h[t]\n"
+
+
+#: (the body or layer, algebra, the parts, the carries)
+SCANS = [
+    ("h[t] = max(h[t-1], x[t])", "max-plus", "0, x[t]"),
+    ("h[t] = max(h[t-1] + x[t], 0)", "max-plus", "x[t], 0"),
+    ("h[t] = relu(h[t-1] - x[t])", "max-plus", "neg(x[t]), 0"),
+    ("h[t] = max(max(h[t-1], 1) + x[t], x[t])", "max-plus", None),
+    ("h[t] = max(h[t-1] + 1, h[t-1] - x[t])", "max-plus", None),
+    ("h[t] = where(x[t] > 0, max(h[t-1], x[t]), x[t])", "max-plus", None),
+    ("h[t] = min(0.5 + h[t-1], x[t]) - x[t]", "min-plus", "sub(0.5, x[t]), 0"),
+    ("h[t] = where(h[t-1] < x[t], h[t-1], x[t])", "min-plus", "0, x[t]"),
+    ("h[t] = logaddexp(h[t-1] + x[t], x[t])", "log-affine", "x[t], x[t]"),
+    ("h[t] = softplus(h[t-1] + x[t]) - 1", "log-affine", None),
+    ("h[t] = log(exp(h[t-1]) + exp(x[t]))", "log-affine", "0, x[t]"),
+    ("h[t] = relu(0.5 * h[t-1] + x[t])", "clamped-affine", "0.5, x[t], 0, inf"),
+    ("h[t] = min(sigmoid(x[t]) * h[t-1], 1)", "clamped-affine", "sigmoid(x[t]), 0, -inf, 1"),
+    ("h[t] = clamp(0.9 * h[t-1] + x[t], -1, 1)", "clamped-affine", "0.9, x[t], -1, 1"),
+    ("h[t] = max(-1, min(1, 0.9 * h[t-1] + x[t]))", "clamped-affine", "0.9, x[t], -1, 1"),
+    ("h[t] = max(x[t], min(-x[t], 0.9 * h[t-1]))", "clamped-affine", None),
+    ("h[t] = 0.5 * clamp(exp(x[t]) * h[t-1], -1, 1) + x[t]", "clamped-affine", None),
+    ("h[t] = where(x[t] > 0, clamp(h[t-1] + x[t], 0, 1), x[t])", "clamped-affine", None),
+    ("h[t] = x[t] / h[t-1]", "mobius", "0, x[t], 1, 0"),
+    ("h[t] = x[t] + h[t-1] / (1 + h[t-1])", "mobius", None),
+    ("h[t] = (h[t-1] + x[t]) / (x[t] * h[t-1] + 2)", "mobius", "1, x[t], x[t], 2"),
+    ("h[t] = 1 - 1 / (2 + exp(x[t]) * h[t-1])", "mobius", None),
+    ("h[t] = 0.5 * h[t-1] + 0.2 * h[t-2] + x[t]", "block-affine", "0.5, 0.2, 1, 0, x[t], 0"),
+    ("h[t] = 0.5 * h[t-3] + x[t]", "block-affine", "0, 0, 0.5, 1, 0, 0, 0, 1, 0, x[t], 0, 0"),
+    (
+        two("h[t] = 0.9 * h[t-1] - 0.1 * c[t-1] + x[t]", "c[t] = h[t] + 0.5 * c[t-1]"),
+        "block-affine",
+        "0.9, -0.1, 0.9, 0.4, x[t], x[t]",
+    ),
+    (
+        two("h[t] = 0.9 * h[t-1] + 0.1 * c[t-2] + x[t]", "c[t] = h[t-1] + y[t]"),
+        "block-affine",
+        "0.9, 0, 0.1, 1, 0, 0, 0, 1, 0, x[t], y[t], 0",
+    ),
+    (
+        two(
+            "h[t] = cos(x[t]) * h[t-1] - sin(x[t]) * c[t-1] + y[t]",
+            "c[t] = sin(x[t]) * h[t-1] + cos(x[t]) * c[t-1]",
+        ),
+        "rotation",
+        "cos(x[t]), sin(x[t]), y[t], 0",
+    ),
+    (
+        two("h[t] = 0.6 * h[t-1] + 0.8 * c[t-1]", "c[t] = 0.6 * c[t-1] - 0.8 * h[t-1] + x[t]"),
+        "rotation",
+        "0.6, -0.8, 0, x[t]",
+    ),
+    ("h[t] = max_plus(x[t], 0)(h[t-1])", "max-plus", "x[t], 0"),
+    ("h[t] = clamped_affine(exp(x[t]), 1, 0, 2)(h[t-1])", "clamped-affine", "exp(x[t]), 1, 0, 2"),
+    (
+        two(
+            "h[t] = rotation(0.6, x[t], 1, 0)(h[t-1], c[t-1])",
+            "c[t] = rotation(0.6, x[t], 1, 0)(h[t-1], c[t-1])",
+        ),
+        "rotation",
+        "0.6, x[t], 1, 0",
+    ),
+    (
+        two(
+            "h[t] = block_affine(1, x[t], 0.5, 0.2, 1, 0)(c[t-1], h[t-1])",
+            "c[t] = block_affine(1, x[t], 0.5, 0.2, 1, 0)(c[t-1], h[t-1])",
+        ),
+        "block-affine",
+        "1, x[t], 0.5, 0.2, 1, 0",
+    ),
+    (
+        "algebra plus(a)\nidentity 0\ncompose b after c = b + c\napply h -> h + a\n"
+        + HEAD
+        + "h[t] = plus(x[t])(h[t-1])\noutput h[t]\n",
+        "plus",
+        "x[t]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "algebra", "parts"), SCANS)
+def test_found_and_proved(text: str, algebra: str, parts: str | None) -> None:
+    found = analysis(text)
+    (s,) = found.strata
+    assert (s.algebra, s.method, str(s.verdict)) == (algebra, "scan", "proved"), s.reason
+    assert found.diagnostics == ()
+    assert list(found.recurrence.problems()) == []
+    assert s.law is not None
+    assert s.law.title == algebra
+    assert len(s.parts) == len(s.law.parts)
+    assert len(s.carries) == len(s.after) == len(s.law.arguments)
+    assert s.jacobian == ("diagonal" if len(s.carries) == 1 else "block")
+    assert s.coefficient == s.offset == ()
+    assert s.coefficient_range is None
+    if parts is not None:
+        assert ", ".join(shown(found.recurrence.nodes, n) for n in s.parts) == parts
+
+
+@pytest.mark.parametrize(("text", "algebra", "parts"), SCANS)
+def test_composed_in_any_grouping_it_is_the_recurrence(
+    text: str, algebra: str, parts: str | None
+) -> None:
+    found = analysis(text)
+    (s,) = found.strata
+    assert s.law is not None
+    numbers = random.Random(7)
+    elements: list[tuple[float, ...]] = []
+    start = tuple(numbers.uniform(0.2, 1.0) for _ in s.carries)
+    states = start
+    for _ in range(12):
+        inputs = {"x": numbers.uniform(0.1, 1.0), "y": numbers.gauss(0.0, 1.0)}
+        if algebra not in ("mobius",):
+            inputs["x"] = numbers.gauss(0.0, 1.0)
+        values = run(found, s, inputs, states)
+        elements.append(tuple(values[n] for n in s.parts))
+        states = tuple(values[n] for n in s.after)
+    assert tree(s, elements, start) == pytest.approx(states, rel=1e-9, abs=1e-9)
+
+
+def run(
+    found: Analysis, s: Stratum, inputs: dict[str, float], states: tuple[float, ...]
+) -> list[float]:
+    """Every node of one step."""
+    carried = dict(zip(s.carries, states, strict=True))
+    leaves = {}
+    for i, node in enumerate(found.recurrence.nodes):
+        if node.op == "read":
+            name, lag = str(node.attrs[0]), node.attrs[1]
+            leaves[i] = inputs[name] if lag == 0 else carried[name, int(lag)]
+    return evaluate(found.recurrence.nodes, leaves)
+
+
+def tree(s: Stratum, elements: list[tuple[float, ...]], start: tuple[float, ...]) -> object:
+    """The functions composed pairwise, as a scan does, with an identity among them."""
+    assert s.law is not None
+    level = [*elements[:5], identity(s.law), *elements[5:]]
+    while len(level) > 1:
+        pairs = [compose(s.law, b, a) for a, b in zip(level[::2], level[1::2], strict=False)]
+        level = pairs + ([level[-1]] if len(level) % 2 else [])
+    return apply(s.law, level[0], start)
+
+
+NOT = [
+    "h[t] = max(h[t-1], 0.5 * h[t-1] + x[t])",
+    "h[t] = relu(x[t] * h[t-1])",
+    "h[t] = x[t] - max(h[t-1], 0)",
+    "h[t] = max(h[t-1], x[t]) + min(h[t-1], 0)",
+    "h[t] = h[t-1] + h[t-1] / (1 + h[t-1])",
+    "h[t] = h[t-1] * (1 / (1 + h[t-1])) + 1 / h[t-1]",
+    "h[t] = where(h[t-1] > 0, 0, h[t-1] + 1)",
+    "h[t] = where(h[t-1] < 1, 1, min(h[t-1], x[t]))",
+    "h[t] = logaddexp(2 * h[t-1], x[t])",
+    "h[t] = max(h[t-1], logaddexp(h[t-1], x[t]))",
+]
+
+
+@pytest.mark.parametrize("text", NOT)
+def test_what_fits_none_marches(text: str) -> None:
+    found = analysis(text)
+    (s,) = found.strata
+    assert (s.algebra, s.method, s.law, s.parts) == ("nonlinear", "march", None, ())
+    assert s.carries == (("h", 1),)
+    assert s.after == (found.recurrence.state("h").update,)
+    assert [d.code for d in found.diagnostics] == ["W101"]
+    assert "inside one fused kernel" in found.diagnostics[0].hint
+
+
+DELTA = """
+layer Delta
+size key, value
+input k[t]: key, v[t]: value, q[t]: key
+state S[t]: (key, value)
+b[t] = sigmoid(sum(k[t], key))
+S[t] = S[t-1] + b[t] * k[t] * (v[t] - sum(S[t-1] * k[t], key))
+o[t] = sum(S[t] * q[t], key)
+output o[t]
+"""
+
+
+def test_the_delta_rule_mixes_along_one_axis() -> None:
+    found = analysis(DELTA)
+    (s,) = found.strata
+    assert (s.algebra, s.method, s.jacobian) == ("block-affine over key", "march", "block")
+    assert s.verdict == "proved"
+    assert (s.law, s.parts, s.carries) == (None, (), (("S", 1),))
+    assert s.after == (found.recurrence.state("S").update,)
+    assert not found.diagnostics
+
+
+def test_two_axes_are_too_many() -> None:
+    text = DELTA.replace("sum(S[t-1] * k[t], key)", "sum(sum(S[t-1] * k[t], key), value)")
+    found = analysis(text)
+    assert [(s.method, s.jacobian) for s in found.strata] == [("sequential", "full")]
+    assert [d.code for d in found.diagnostics] == ["W104"]
+
+
+def test_more_carries_than_an_algebra_has_states() -> None:
+    found = analysis("h[t] = 0.5 * h[t-6] + x[t]")
+    (s,) = found.strata
+    assert (s.algebra, s.method, s.jacobian, s.law) == ("block-affine", "march", "block", None)
+    assert s.carries == tuple(("h", k) for k in range(1, 7))
+    nodes = found.recurrence.nodes
+    assert [shown(nodes, n) for n in s.after[1:]] == [f"h[t-{k}]" for k in range(1, 6)]
+    assert [d.code for d in found.diagnostics] == ["W102"]
+
+
+MINE = """
+algebra mine(a, b)
+identity (1, 0)
+compose  (a2, b2) after (a1, b1) = (a2 * a1, a2 * b1 + b2)
+apply    h -> a * h + b
+"""
+
+
+def own(algebra: str, update: str = "mine(0.5, x[t])(h[t-1])") -> Analysis:
+    return analysis(f"{algebra}{HEAD}h[t] = {update}\noutput h[t]\n")
+
+
+def test_a_file_may_declare_its_own() -> None:
+    (s,) = own(MINE).strata
+    assert (s.algebra, s.method, str(s.verdict)) == ("mine", "scan", "proved")
+
+
+def test_a_refuted_one_is_an_error_with_its_numbers() -> None:
+    found = own(MINE.replace("a2 * b1 + b2)", "a1 * b2 + b1)"))
+    (d,) = found.diagnostics
+    assert (d.code, d.severity) == ("E301", Severity.ERROR)
+    assert "algebra mine: " in d.message
+    assert "a2 = " in d.message
+    assert found.strata[0].verdict == "refuted"
+    assert found.strata[0].verdict.counterexample
+
+
+def test_an_unknown_one_goes_step_by_step() -> None:
+    found = own(MINE.replace("a2 * b1 + b2)", "a2 * b1 + b2 * (sin(a1)^2 + cos(a1)^2))"))
+    (s,) = found.strata
+    assert (s.algebra, s.method, str(s.verdict)) == ("mine", "march", "unknown")
+    assert [d.code for d in found.diagnostics] == ["W107"]
+
+
+@pytest.mark.parametrize(
+    ("update", "why"),
+    [
+        ("clamped_affine(x[t], 0, 0, 1)(h[t-1])", "a >= 0 is not proved"),
+        ("affine(h[t-1], 0)(h[t-1])", "depend on the past"),
+    ],
+)
+def test_what_a_named_algebra_needs(update: str, why: str) -> None:
+    found = analysis(f"h[t] = {update}")
+    (s,) = found.strata
+    assert s.method == "march"
+    assert why in s.reason
+    assert [d.code for d in found.diagnostics] == ["W107"]
+
+
+def test_the_log_domain_is_recommended_for_exponentials() -> None:
+    (s,) = analysis("h[t] = exp(x[t]) * h[t-1] + exp(-x[t])").strata
+    assert s.domain == "linear"
+    assert "the log domain is recommended" in s.domain_reason
+
+
+def chained(count: int, term: str) -> str:
+    lines = []
+    for i in range(count):
+        previous = f"v{i - 1}[t]" if i else "h[t-1]"
+        lines.append(f"v{i}[t] = {term.format(p=previous, i=i + 1)}")
+    return "\n".join([*lines, f"h[t] = v{count - 1}[t]"])
+
+
+@pytest.mark.parametrize(
+    ("term", "few", "algebra", "many"),
+    [
+        ("max({p} + sin(x[t] * {i}), x[t] * {i})", 12, "max-plus", 60),
+        ("min(max(0.5 * {p} + x[t], x[t] - {i}), x[t] * {i})", 3, "clamped-affine", 12),
+        ("x[t] + {i} / (1 + {p})", 5, "mobius", 50),
+        ("logaddexp(x[t] + {p}, x[t] * {i})", 4, "log-affine", 40),
+        ("max({p} + x[t] * {i}, {p})", 4, "max-plus", 60),
+    ],
+)
+def test_proofs_are_bounded(term: str, few: int, algebra: str, many: int) -> None:
+    """What is too large to prove marches: a file must not cost more than seconds."""
+    (s,) = analysis(chained(few, term)).strata
+    assert (s.algebra, s.method) == (algebra, "scan")
+    begun = time.perf_counter()
+    (s,) = analysis(chained(many, term)).strata
+    assert (s.algebra, s.method) == ("nonlinear", "march")
+    assert time.perf_counter() - begun < 10
+
+
+def test_an_algebra_too_large_to_prove_is_unknown() -> None:
+    value = "h + a"
+    for i in range(20):
+        value = f"min(max({value}, -{i + 1}e9), {i + 1}e9)"
+    text = f"algebra big(a)\nidentity 0\ncompose b after c = b + c\napply h -> {value}\n"
+    found = analysis(f"{text}{HEAD}h[t] = big(x[t])(h[t-1])\noutput h[t]\n")
+    assert found.strata[0].verdict == "unknown"
+    assert [d.code for d in found.diagnostics] == ["W107"]

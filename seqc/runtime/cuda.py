@@ -50,8 +50,8 @@ class Schedule:
 
     ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
     ``flags`` of the board on which chunks tell one another what they found (``lookback.cuh``).
-    A kernel that sums over an axis is compiled for its extent ``inner``; ``entries`` are what its
-    march back keeps of a chunk's states.
+    A kernel that sums over an axis is compiled for its extent ``inner``; ``entries`` are those
+    of the states that its march back keeps.
     """
 
     kind: str
@@ -124,7 +124,7 @@ class CudaKernel(Launcher):
         self._functions.clear()
 
     def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
-        """As many as a block can hold in shared memory, or else some."""
+        """The same for all, so far: more cost more memory, fewer time."""
         return cell_layout(spec, int(inner), size).chunk
 
     def resident_threads(self, device: torch.device) -> int:
@@ -149,7 +149,7 @@ class CudaKernel(Launcher):
             how = cell_layout(spec, inner, layout.wide.itemsize)
             rows = layout.extents[0] * math.prod(layout.shape(spec.outer))
             blocks = rows * layout.by_axis[BLOCKS]
-            entries = blocks * how.kept if direction == "backward" and not how.shared else 0
+            entries = blocks * how.scratch if direction == "backward" else 0
             return 1, Schedule(
                 "march", blocks, how.threads, entries, 0, 0, head, strides, inner
             )  # fmt: skip

@@ -23,20 +23,22 @@ MOST_PARTS = 8
 SHARED_BYTES = 48 << 10
 RECORD_BYTES = 32 << 10
 STAGE_BYTES = 12 << 10
-FEW_STEPS = 8
-CHUNK = 16  # steps from one whose state is stored to the next, at most
+PIECES = (16, 8)  # steps whose states are kept at once
+CHUNK = 64  # steps from one whose state is stored to the next
 WARP = 32
 
 
 @dataclass(frozen=True)
 class Cells:
     """``parts``: threads that share a cell; ``chunk``: steps from one whose state is stored to the
-    next, and whether the march back keeps those between in ``shared`` memory, ``record`` numbers a
-    step and thread; ``fold_steps``: steps whose sums over lanes wait for the block.
+    next; ``piece``: steps whose states the march back keeps at once, and whether in ``shared``
+    memory, ``record`` numbers a step and thread; ``fold_steps``: steps whose sums over lanes wait
+    for the block.
     """
 
     parts: int
     chunk: int
+    piece: int
     shared: bool
     record: int
     fold_steps: int
@@ -48,8 +50,14 @@ class Cells:
 
     @property
     def kept(self) -> int:
-        """Numbers that a block keeps of a chunk's states."""
-        return self.chunk * self.record * self.threads
+        """Numbers that a block keeps in shared memory."""
+        return self.piece * self.record * self.threads if self.shared else 0
+
+    @property
+    def scratch(self) -> int:
+        """Numbers that a block keeps in memory."""
+        rows = self.chunk // self.piece + (0 if self.shared else self.piece)
+        return rows * self.record * self.threads
 
 
 def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
@@ -74,11 +82,11 @@ def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
     record = sum(own if spec.inner in axes else 1 for axes in spec.carries)
     a_step = max(1, record * LANES * parts * size)
     fitting = min(RECORD_BYTES, SHARED_BYTES - stage) // a_step
-    shared = fitting >= FEW_STEPS
-    chunk = FEW_STEPS if shared and fitting < CHUNK else CHUNK
-    room = min(STAGE_BYTES, SHARED_BYTES - shared * chunk * a_step)
-    steps = min(chunk, max(1, room // stage)) if stage else 1
-    return Cells(parts, chunk, shared, record, steps)
+    shared = fitting >= PIECES[-1]
+    piece = next((n for n in PIECES if n <= fitting), PIECES[-1])
+    room = min(STAGE_BYTES, SHARED_BYTES - shared * piece * a_step)
+    steps = min(piece, max(1, room // stage)) if stage else 1
+    return Cells(parts, CHUNK, piece, shared, record, steps)
 
 
 def folded(spec: KernelSpec, inner: int) -> int:
@@ -100,5 +108,6 @@ def cell_defines(spec: KernelSpec, dtype: torch.dtype, inner: int) -> tuple[str,
     c = cells(spec, inner, state_dtype(dtype).itemsize)
     return (
         f"SEQC_INNER={inner}", f"SEQC_PARTS={c.parts}", f"SEQC_CHUNK={c.chunk}",
+        f"SEQC_PIECE={c.piece}", f"SEQC_SCRATCH={c.scratch}",
         f"SEQC_SHARED_RECORD={int(c.shared)}", f"SEQC_FOLD_STEPS={c.fold_steps}",
     )  # fmt: skip

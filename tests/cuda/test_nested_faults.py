@@ -16,11 +16,12 @@ pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 WRONG = "values differ"
 RACE = "no barrier lies between|before it is written"
 FAULTS = {
-    "a barrier before reading the warps' sums is gone": ("// Row j of what is staged is step t + staged - 1 - j.\n        __syncthreads();", "", RACE),
-    "a barrier after reading the warps' sums is gone": ("__syncthreads();\n        staged = 0;", "staged = 0;", RACE),
-    "a chunk ends a step early": ("for (int j = count - 1; j >= 0; --j)", "for (int j = count - 2; j >= 0; --j)", WRONG),
+    "a barrier before reading the warps' sums is gone": ("// Row j of what is staged is step t + staged - 1 - j.\n          __syncthreads();", "", RACE),
+    "a barrier after reading the warps' sums is gone": ("__syncthreads();\n          staged = 0;", "staged = 0;", RACE),
+    "a piece ends a step early": ("for (int j = end - 1; j >= first; --j)", "for (int j = end - 2; j >= first; --j)", WRONG),
+    "the state before a piece is that of a step later": ("(j + 1) % kPiece == 0", "j % kPiece == 0", WRONG),
     "a chunk's state is that of a step later": ("t % kChunk == 0", "t % kChunk == 1", WRONG),
-    "states are kept one step off": ("(j * kRecord", "(j / 2 * kRecord", WRONG),
+    "states are kept one step off": ("((j - first) * kRecord", "((j - first) / 2 * kRecord", WRONG),
     "threads past the last lane are counted": ("live ? v", "true ? v", WRONG),
     "a sum is that of one thread of a cell": ("sum += __shfl_xor_sync(~0u, sum, by);", "", WRONG),
     "the halves of a sum over lanes are mixed up": ("keeps + __shfl_xor_sync", "gives + __shfl_xor_sync", WRONG),
@@ -36,7 +37,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault, emulated: Emulate):
     layer = make("S6", 70, 6)
-    inputs, state, mask = inputs_of(layer, 2, 35), fields_of(layer, 2), some_resets(2, 35, 0.1)
+    inputs, state, mask = inputs_of(layer, 1, 90), fields_of(layer, 1), some_resets(1, 90, 0.05)
     layer.backend = "reference"
     want = everything(layer, inputs, state, mask)
     layer.backend = "cpp"

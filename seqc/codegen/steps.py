@@ -32,7 +32,8 @@ RESERVED = frozenset(
     kScanForward kScanBackward least
     kInner kParts kFoldSteps kLanes kWarps kOwn kEven kFew kRecord kGroup kFold kWarpLanes
     kForwardBlocks kBackwardBlocks power_from across over_lanes summed tells late from part lane
-    speaks sum record kept entering pieces survey kPiece kPieces saved staged warp anew_now anew_ahead place
+    speaks sum record kept entering pieces survey kPiece kPieces saved staged warp
+    anew_now anew_ahead place
     """.split()
 )
 #: The template derives further names from a spec's by these endings.

@@ -105,9 +105,40 @@ h[t] = sigmoid(q) * h[t-1] + w[t] * x[t]
 y[t] = sum(h[t] * w[t], slots)
 output y[t]
 """
+# No law: what goes into the state needs a sum over what it was before, which the output needs too.
+DELTA_RULE = """
+layer DeltaRule
+size  slots, hidden
+input q[t]: slots
+input k[t]: slots
+input v[t]: hidden
+input w[t]: hidden
+state S[t]: (slots, hidden) = learned
+u[t] = v[t] - sum(tanh(k[t]) * S[t-1], slots)
+S[t] = S[t-1] + 0.3 * sigmoid(w[t]) * tanh(k[t]) * u[t]
+o[t] = sum(q[t] * S[t], slots) * tanh(u[t])
+output o[t]
+"""
+# No law and one sum, and names that the kernel has itself or makes.
+NAMES = """
+layer Names
+size  part, hidden, slots
+input live[t]: (part, hidden)
+input live_now[t]: slots
+input kept[t]: part
+param late: (part, hidden, slots) = 0.5
+param live_own: slots = 0.5
+state record[t]: (part, hidden, slots)
+state warp[t]: (part, hidden)
+record[t] = tanh(late * record[t-1] + live_now[t] * live_own * live[t])
+sum_[t] = sum(record[t] * live_now[t], slots) + kept[t]
+warp[t] = 0.5 * warp[t-1] + sum_[t]
+live_at[t] = warp[t] * sum(record[t] * late, slots)
+output live_at[t], sum_[t]
+"""
 SPECS = {
     "S6": S6, "LINEAR_ATTENTION": LINEAR_ATTENTION, "TWICE": TWICE, "BESIDE": BESIDE,
-    "CONSTANTS": CONSTANTS, "ONE_LANE": ONE_LANE,
+    "CONSTANTS": CONSTANTS, "ONE_LANE": ONE_LANE, "DELTA_RULE": DELTA_RULE, "NAMES": NAMES,
 }  # fmt: skip
 
 
@@ -118,5 +149,7 @@ def make(name: str, lanes: int, inner: int, **more: Any) -> Any:
         sizes["hidden"] = lanes
     if name == "LINEAR_ATTENTION":
         sizes["heads"] = 2
+    if name == "NAMES":
+        sizes["part"] = 2
     spec = DROPS if name == "DROPS" else SPECS[name]
     return build(spec, "cpp", **(sizes | more))

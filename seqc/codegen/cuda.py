@@ -1,4 +1,4 @@
-"""Kernels as CUDA: the same steps as C++, of one channel that a thread holds in registers."""
+"""Kernels as CUDA: the same steps as C++, of one cell that threads hold in registers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import cache
 from importlib.resources import files
 
 from seqc.codegen.flat import render
-from seqc.codegen.steps import Pointer, Values
+from seqc.codegen.nested_view import render_nested
+from seqc.codegen.steps import Pointer, Rows, Values
 from seqc.ir.kernel import Adjoint, Kernel
 
 
@@ -19,17 +20,41 @@ class _Registers(Values):
         return f"{pointer.name} = {value};"
 
     def literal(self, value: float) -> str:
-        if value != value:
-            return "seqc::nan<State>()"
-        if value in (float("inf"), float("-inf")):
-            return f"{'-' if value < 0 else ''}seqc::infinity<State>()"
-        return f"State({value!r})"
+        return _literal(value)
+
+
+class _Cells(Rows):
+    """Of a nested kernel: a thread has its elements of the inner axis as small arrays."""
+
+    def leaf(self, op: str, name: str, lane: bool, inner: bool) -> str:
+        if op == "scalar":
+            return name
+        along = "[i]" if inner else ""
+        if op in ("load", "grad"):
+            return f"load({name}_now{along})"
+        if op in ("keep", "constant"):
+            return f"{name}_{'now' if op == 'keep' else 'own'}{along}"
+        return f"{name}{along}"
+
+    def element(self, name: str, wide: bool = True) -> str:
+        return name
+
+    def literal(self, value: float) -> str:
+        return _literal(value)
+
+
+def _literal(value: float) -> str:
+    if value != value:
+        return "seqc::nan<State>()"
+    if value in (float("inf"), float("-inf")):
+        return f"{'-' if value < 0 else ''}seqc::infinity<State>()"
+    return f"State({value!r})"
 
 
 def print_cuda(kernel: Kernel, adjoint: Adjoint) -> str:
     """The kernel's CUDA source, without what all kernels share."""
     if kernel.inner is not None:
-        return "#error not yet\n"
+        return render_nested("cuda/nested.cu.jinja", kernel, adjoint, _Cells())
     return render("cuda/kernel.cu.jinja", kernel, adjoint, _Registers())
 
 

@@ -161,10 +161,15 @@ def render_nested(template: str, kernel: Kernel, adjoint: Adjoint, dialect: Rows
     inner = kernel.inner
     assert inner is not None
 
-    def phases(backward: bool, sinks: list[Sink]) -> list[Phase]:
+    def phases(backward: bool, sinks: list[Sink]) -> tuple[list[Phase], list[str]]:
         graph = adjoint.body if backward else kernel.body
         leaves = names.leaves(backward)
-        return Phases(graph, inner, kernel.lane, leaves, sinks, names.taken, dialect).build()
+        found = Phases(graph, inner, kernel.lane, leaves, sinks, names.taken, dialect)
+        return found.build(), list(found.used)
+
+    forward, forward_reads = phases(False, names.forward(True))
+    replay, replay_reads = phases(False, names.forward(False))
+    backward, backward_reads = phases(True, names.backward())
 
     dropped = [
         a.name for a, node in zip(names.adjoints, adjoint.carried, strict=True) if node is None
@@ -174,7 +179,16 @@ def render_nested(template: str, kernel: Kernel, adjoint: Adjoint, dialect: Rows
         streams=names.streams, constants=names.constants, masks=names.masks,
         scalars=names.scalars, carries=names.carries, adjoints=names.adjoints,
         outputs=names.outputs, grads=names.grads, stream_grads=names.stream_grads,
-        constant_grads=names.constant_grads, forward=phases(False, names.forward(True)),
-        replay=phases(False, names.forward(False)), backward=phases(True, names.backward()),
+        constant_grads=names.constant_grads, forward=forward, replay=replay, backward=backward,
     )  # fmt: skip
-    return environment().get_template(template).render(k=view, dropped=dropped)
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            k=view,
+            dropped=dropped,
+            forward_reads=forward_reads,
+            replay_reads=replay_reads,
+            backward_reads=backward_reads,
+        )
+    )

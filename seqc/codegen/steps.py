@@ -30,13 +30,18 @@ RESERVED = frozenset(
     when begins ended at live group groups ticket turn count computed now
     board_maps board_begins board_flags kScanThreads kMarchForward kMarchBackward
     kScanForward kScanBackward least
+    kInner kParts kFoldSteps kLanes kWarps kOwn kEven kFew kRecord kGroup kFold kWarpLanes
+    kForwardBlocks kBackwardBlocks power_from across over_lanes summed tells late from part lane
+    speaks sum record kept entering pieces survey kPiece kPieces saved staged warp
+    anew_now anew_ahead place
     """.split()
 )
 #: The template derives further names from a spec's by these endings.
 SUFFIXES = (
     "_t", "_b", "_start", "_fresh", "_last", "_edges", "_total", "_totals", "_first", "_saved",
     "_before", "_out", "_piece", "_to", "_tile", "_at", "_value", "_products", "_locals", "_begins",
-    "_sum", "_ahead", "_enters", "_ended",
+    "_sum", "_ahead", "_enters", "_ended", "_now", "_own", "_lane", "_inner", "_given", "_stage",
+    "_fold", "_warp", "_row", "_rows", "_record", "_lie", "_size", "_sums",
 )  # fmt: skip
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",

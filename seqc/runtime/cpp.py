@@ -11,7 +11,7 @@ import torch
 from seqc.runtime.build import build_library
 from seqc.runtime.launcher import Launcher, Plan
 from seqc.runtime.spec import KernelSpec
-from seqc.runtime.tables import STORAGE, Layout
+from seqc.runtime.tables import LANES, STORAGE, Layout
 
 
 class CppKernel(Launcher):
@@ -33,6 +33,11 @@ class CppKernel(Launcher):
                 entry.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
             found = self._entries[dtype] = (library.seqc_forward, library.seqc_backward)
         return found
+
+    def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
+        """As many as a block of lanes can hold in a core's own cache."""
+        across = max(1, inner * LANES * size * len(spec.carries))
+        return max(8, min(64, (1 << 19) // across))
 
     def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Any]:
         """One: the C++ cuts time up by itself, and sums what its threads found."""

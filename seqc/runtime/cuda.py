@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.launcher import Launcher, Plan
+from seqc.runtime.nested import cell_defines
+from seqc.runtime.nested import cells as cell_layout
 from seqc.runtime.nvrtc import load_function
 from seqc.runtime.spec import KernelSpec
-from seqc.runtime.tables import STORAGE, Layout
+from seqc.runtime.tables import BLOCKS, STORAGE, Layout
 
 THREADS = 128  # of a block that marches: the kernel's own kThreads
 LANES = 32  # channels of a block that scans
@@ -48,6 +50,8 @@ class Schedule:
 
     ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
     ``flags`` of the board on which chunks tell one another what they found (``lookback.cuh``).
+    A kernel that sums over an axis is compiled for its extent ``inner``; ``entries`` are those
+    of the states that its march back keeps.
     """
 
     kind: str
@@ -58,6 +62,7 @@ class Schedule:
     flags: int
     head: bytes
     strides: bytes
+    inner: int = 0
 
 
 def tiles(spec: KernelSpec, dtype: torch.dtype) -> dict[str, int]:
@@ -74,11 +79,16 @@ def tiles(spec: KernelSpec, dtype: torch.dtype) -> dict[str, int]:
     return found
 
 
-def defines(spec: KernelSpec, dtype: torch.dtype) -> tuple[str, ...]:
-    """The macros that a kernel's source is compiled with."""
+def defines(spec: KernelSpec, dtype: torch.dtype, inner: int = 0) -> tuple[str, ...]:
+    """The macros that a kernel's source is compiled with.
+
+    ``inner``: the extent of the axis that it sums over, if it does.
+    """
     storage, state = STORAGE[dtype]
-    sizes = (f"SEQC_{name.upper()}={n}" for name, n in tiles(spec, dtype).items())
     types = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
+    if spec.inner is not None:
+        return (*types, *cell_defines(spec, dtype, inner))
+    sizes = (f"SEQC_{name.upper()}={n}" for name, n in tiles(spec, dtype).items())
     cut = int(cuts(spec, dtype))
     return (*types, *sizes, f"SEQC_WARPS={WARPS}", f"SEQC_LOOK={LOOK}", f"SEQC_CUT={cut}")
 
@@ -104,7 +114,7 @@ class CudaKernel(Launcher):
 
     def __init__(self, name: str, source: str) -> None:
         super().__init__(name, source)
-        self._functions: dict[tuple[str, torch.dtype, int], Any] = {}
+        self._functions: dict[tuple[str, torch.dtype, int, int], Any] = {}
         #: The schedule of the last launch, by direction: for measurements and tests.
         self.last_kind: dict[str, str] = {}
 
@@ -112,6 +122,10 @@ class CudaKernel(Launcher):
         """Build and settle everything anew at the next launch."""
         super().forget()
         self._functions.clear()
+
+    def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
+        """The same for all, so far: more cost more memory, fewer time."""
+        return cell_layout(spec, int(inner), size).chunk
 
     def resident_threads(self, device: torch.device) -> int:
         """How many threads the device holds at once."""
@@ -128,9 +142,18 @@ class CudaKernel(Launcher):
     def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Schedule]:
         """March, or cut time into chunks: from shapes, dtype and device alone."""
         cells, steps = layout.cells, layout.extents[1]
-        tile = tiles(spec, layout.dtype)[f"scan_{direction}"]
         head = struct.pack(f"<{len(layout.extents)}q", *layout.extents)
         strides = struct.pack(f"<{len(layout.strides)}q", *layout.strides)
+        if spec.inner is not None:
+            inner = layout.by_axis[spec.inner]
+            how = cell_layout(spec, inner, layout.wide.itemsize)
+            rows = layout.extents[0] * math.prod(layout.shape(spec.outer))
+            blocks = rows * layout.by_axis[BLOCKS]
+            entries = blocks * how.scratch if direction == "backward" else 0
+            return 1, Schedule(
+                "march", blocks, how.threads, entries, 0, 0, head, strides, inner
+            )  # fmt: skip
+        tile = tiles(spec, layout.dtype)[f"scan_{direction}"]
         enough = self.resident_threads(layout.device) // MARCHING_SHARE
         if cells >= enough or steps <= 2 * tile or not cuts(spec, layout.dtype):
             blocks = math.ceil(cells / THREADS)
@@ -160,30 +183,38 @@ class CudaKernel(Launcher):
                 torch.zeros(how.flags, dtype=torch.int32, device=layout.device),
             )
             places = [t.data_ptr() for t in board]
+        elif how.entries:
+            board = (self.scratch(how.entries, layout.wide, layout.device),)
+            places[0] = board[0].data_ptr()
         packed = struct.pack(f"<{len(pointers)}q", *pointers)
         tail = struct.pack(f"<{len(scalars)}d4q", *scalars, *places, plan.chunks)
         words = b"".join((how.head, packed, how.strides, tail))
         function = f"{how.kind}_{direction}"
-        self.launch(function, spec, layout.dtype, layout.device, how.blocks, how.threads, words)
+        self.launch(
+            function, spec, layout.dtype, layout.device, how.blocks, how.threads, words, how.inner
+        )
 
     def launch(
         self, function: str, spec: KernelSpec, dtype: torch.dtype, device: torch.device,
-        blocks: int, threads: int, words: bytes,
+        blocks: int, threads: int, words: bytes, inner: int = 0,
     ) -> None:  # fmt: skip
-        """Launch one of the kernel's functions; a function is built once a dtype and device."""
+        """Launch one of the kernel's functions.
+
+        A function is built once a dtype, device and ``inner`` extent that it sums over.
+        """
         from cupy.cuda import driver
 
         index = device.index  # a tensor's device always has one
         if index != torch.cuda.current_device():
             with torch.cuda.device(index):
-                self.launch(function, spec, dtype, device, blocks, threads, words)
+                self.launch(function, spec, dtype, device, blocks, threads, words, inner)
             return
         _ensure_context()
-        found = self._functions.get((function, dtype, index))
+        found = self._functions.get((function, dtype, index, inner))
         if found is None:
-            found = self._functions[function, dtype, index] = load_function(
+            found = self._functions[function, dtype, index, inner] = load_function(
                 self.source, name=self.name, function=function, device=index,
-                defines=defines(spec, dtype),
+                defines=defines(spec, dtype, inner),
             )  # fmt: skip
         size = ctypes.c_size_t(len(words))
         buffer = ctypes.c_char_p(words)

@@ -71,9 +71,9 @@ class EmulatedKernel(CudaKernel):
 
     def launch(
         self, function: str, spec: KernelSpec, dtype: torch.dtype, device: torch.device,
-        blocks: int, threads: int, words: bytes,
+        blocks: int, threads: int, words: bytes, inner: int = 0,
     ) -> None:  # fmt: skip
-        library = emulated_library(self.source, self.name, defines(spec, dtype))
+        library = emulated_library(self.source, self.name, defines(spec, dtype, inner))
         self.seed += 1
         self.launched.append(function)
         emulate_launch(library, function, blocks, threads, words, self.seed)

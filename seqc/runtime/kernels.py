@@ -308,7 +308,8 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
         extra = [like.new_empty((0,), dtype=wide if spec.inner else dtype) for _ in spec.extra]
     elif spec.inner:
         # What the backward march starts each of its chunks from.
-        chunk = spec.chunk(by_axis[spec.inner], wide.itemsize)
+        target = kernel.targets.get(like.device.type, kernel.targets["cpu"])
+        chunk = target.chunk(spec, by_axis[spec.inner], wide.itemsize)
         chunks = (steps + chunk - 1) // chunk
         extra = [
             like.new_empty((chunks, batch, *shape(spec.carries[i])), dtype=wide) for i in spec.extra

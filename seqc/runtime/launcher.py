@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqc.runtime.spec import KernelSpec
+from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import (
     Gradients,
     Layout,
@@ -61,6 +61,18 @@ class Launcher:
     def __deepcopy__(self, memo: Any) -> Any:
         return self
 
+    def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
+        """Of a kernel that sums over an axis of ``inner`` elements: steps from one whose carries
+        (numbers of ``size`` bytes) are stored for the backward march to the next.
+        """
+        raise NotImplementedError
+
+    def _chunk(self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype) -> int:
+        if spec.inner is None:
+            return 0
+        inner = int(extents[2 + spec.axes.index(spec.inner)])
+        return self.chunk(spec, inner, state_dtype(dtype).itemsize)
+
     def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Any]:
         """Into how many chunks of time a launch is cut, and what the target settles beside it."""
         raise NotImplementedError
@@ -101,7 +113,7 @@ class Launcher:
         else:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
-            layout = Layout(spec, extents, dtype, ready)
+            layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
             layout.outputs()
             chunks, detail = self._schedule(spec, "forward", layout)
             settled = _same(given, ready.tensors())
@@ -139,7 +151,7 @@ class Launcher:
         else:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
-            layout = Layout(spec, extents, dtype, ready)
+            layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
             for g, axes in zip(grads[: len(spec.outputs)], spec.outputs, strict=True):
                 layout.cotangent(g, axes)
             gradients = layout.stream_gradients(ready.operands)

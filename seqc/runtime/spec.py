@@ -58,14 +58,6 @@ class KernelSpec:
             return self.axes[:-1]
         return (*self.outer, self.lane or "", self.inner)
 
-    def chunk(self, inner: int, size: int) -> int:
-        """Steps from one whose carries are stored for the backward march to the next.
-
-        The march back computes those between again and holds them in a core's own cache.
-        """
-        across = max(1, inner * 64 * size * len(self.carries))
-        return max(8, min(64, (1 << 19) // across))
-
     @property
     def parallel(self) -> bool:
         """Whether time can be cut into chunks: every scan has an algebra."""

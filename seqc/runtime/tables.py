@@ -179,17 +179,17 @@ class Layout:
     """Works out the strides of one shape, in the order in which the kernel's source reads them."""
 
     def __init__(
-        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: Ready
-    ) -> None:
+        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: Ready,
+        chunk: int = 0,
+    ) -> None:  # fmt: skip
         self.spec = spec
         every = [int(e) for e in extents]
         self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
         self.extents = every[: 2 + len(spec.axes)]
         lanes = self.by_axis[spec.lane] if spec.lane else 1
         self.by_axis[BLOCKS] = -(-lanes // LANES)
-        size = 8 if dtype == torch.float64 else 4
         #: of a kernel that sums over an axis: steps between those whose carries are stored
-        self.chunk = spec.chunk(self.by_axis[spec.inner], size) if spec.inner else 0
+        self.chunk = chunk
         self.outer = spec.walk
         self.dtype = dtype
         self.wide = torch.float64 if dtype == torch.float64 else torch.float32

@@ -331,7 +331,7 @@ def test_a_layer_is_compiled_once() -> None:
 def test_an_unknown_layer() -> None:
     with pytest.raises(AttributeError, match=r"'minGRU': did you mean 'MinGRU'\?"):
         _ = zoo.minGRU
-    with pytest.raises(AttributeError, match="it has .*, MinGRU, "):
+    with pytest.raises(AttributeError, match=r"it has .*, MinGRU, "):
         _ = zoo.xyzzyx
     with pytest.raises(KeyError, match="did you mean 'QRNN'"):
         zoo.path("QRN")

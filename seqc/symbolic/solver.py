@@ -25,6 +25,7 @@ from seqc.symbolic.follow import follow, prove_shape
 from seqc.symbolic.numeric import disagreement
 from seqc.symbolic.refusals import Refusal
 from seqc.symbolic.rewrite import StableBuilder
+from seqc.symbolic.semirings import semiring_of
 from seqc.symbolic.shapes import SHAPES
 from seqc.symbolic.step import Step, carry_node, read_step
 from seqc.symbolic.strata import Component
@@ -71,7 +72,7 @@ class Solver:
             return self._linear(step)
         if step.past.obstacle is None:
             return self._mixing(step)
-        found = self._shaped(step)
+        found = self._shaped(step) or self._over_semiring(step)
         if found is not None:
             return found
         return self._refused(step, refusals.nonlinear(recurrence, component, step.past.obstacle))
@@ -225,6 +226,29 @@ class Solver:
             if verdict == "proved":
                 return self._scan(step, law, parts, verdict)
         return None
+
+    def _over_semiring(self, step: Step) -> Stratum | None:
+        """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""
+        if step.past.mixing is None or not step.carries:
+            return None
+        past = step.past.past
+        title = semiring_of(self.builder.graph, step.reads, past, step.after)
+        if title is None:
+            return None
+        reason = (
+            "each channel joins the others, each plus what is free of the past: each step is "
+            "linear over this semiring by induction over its operations"
+        )
+        self.notes.append(refusals.mixing_over(step.recurrence, step.component, title))
+        return Stratum(
+            states=step.names,
+            algebra=title,
+            verdict=Verdict("proved", reason),
+            method="sequential",
+            jacobian="full",
+            domain_reason="nothing is composed over time",
+            reason=reason,
+        )
 
     def _mixing(self, step: Step) -> Stratum:
         """Linear, but channels meet: along one axis, the others march; else a full matrix."""

@@ -29,7 +29,7 @@ CALLS = {
     "relu": "u", "silu": "u", "gelu": "u", "elu": "u", "logsigmoid": "u", "finite": "u",
     "clamp": "u, 0, 1", "logsumexp": "u, a", "softmax": "u, a", "logsoftmax": "u, a",
     "norm": "u, a", "variance": "u, a", "normalize": "u, a, 1e-5",
-    "shifted_logsumexp": "u, 1, a", "grown": "u, 1",
+    "shifted_logsumexp": "u, 1, a", "grown": "u, 1", "log_or_none": "u",
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ TABLE: tuple[Row, ...] = (
     Row("Biquad", ("y",), "block-affine", "block", "scan"),
     Row("KalmanFilter", ("P",), "mobius", "diagonal", "scan"),
     *affine("KalmanFilter", "m"),
-    Row("HMMForward", ("alpha",), "log-affine", "full", "march"),
+    Row("HMMForward", ("alpha",), "log-affine", "full", "sequential"),
 )
 
 

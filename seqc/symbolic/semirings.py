@@ -1,0 +1,102 @@
+"""Is a step that mixes its channels linear over another semiring: (max, +), (logaddexp, +)?
+
+A forward pass of probabilities in logarithms is: each channel is a logsumexp of the others, each
+plus a number; a Viterbi recursion likewise with a maximum.  Found by following the past through
+sums with what is free of it, maxima or logaddexps of two such terms or along an axis, choices by
+what is free of it, and renamed axes.  A logsumexp is seen as the library writes it, m + log(sum(exp
+(u - m))), whatever m is: in exact arithmetic it cancels, so that m may depend on the past as it
+likes.
+
+Source: Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (2002), for the
+two semirings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seqc.ir.graph import Graph
+
+#: title of the algebra -> the operation that joins two terms, and the reduction that joins many
+SEMIRINGS = {
+    "log-affine": ("logaddexp", ""),
+    "max-plus": ("max", "max"),
+    "min-plus": ("min", "min"),
+}
+
+
+def semiring_of(
+    nodes: Graph, reads: Sequence[int], past: Sequence[int], after: Sequence[int]
+) -> str | None:
+    """The title of the algebra over whose semiring every update is linear in the reads."""
+    for title, (join, along) in SEMIRINGS.items():
+        linear = _linear(nodes, frozenset(reads), past, join, along)
+        if all(n in linear or n not in past for n in after):
+            return title
+    return None
+
+
+def _linear(
+    nodes: Graph, reads: frozenset[int], past: Sequence[int], join: str, along: str
+) -> frozenset[int]:
+    held = frozenset(past)
+    found: set[int] = set()
+    for n in past:
+        node = nodes[n]
+        if n in reads:
+            found.add(n)
+            continue
+        free = [a not in held for a in node.args]
+        sound = [f or a in found for f, a in zip(free, node.args, strict=True)]
+        if node.op == "add":
+            one = sum(not f for f in free) == 1 and all(sound)
+            summed = _summed(nodes, n) if join == "logaddexp" else None
+            linear = one or (summed is not None and summed in found)
+        elif node.op == "sub":
+            linear = free[1] and sound[0]
+        elif node.op in (join, "rename"):
+            linear = all(sound)
+        elif node.op == "where":
+            linear = free[0] and all(sound[1:])
+        elif node.op == "reduce":
+            linear = bool(along) and node.attrs[0] == along and sound[0]
+        else:
+            linear = False
+        if linear:
+            found.add(n)
+    return frozenset(found)
+
+
+def _summed(nodes: Graph, n: int) -> int | None:
+    """u of m + log(sum(exp(u - m), axis)); None for any other sum."""
+    for m, logarithm in (nodes[n].args, nodes[n].args[::-1]):
+        total = _log_of(nodes, logarithm)
+        if total is None or nodes[total].op != "reduce" or nodes[total].attrs[0] != "sum":
+            continue
+        inner = nodes[nodes[total].args[0]]
+        if inner.op != "exp":
+            continue
+        shifted = nodes[inner.args[0]]
+        axis = str(nodes[total].attrs[1])
+        if shifted.op == "sub" and shifted.args[1] == m and axis not in nodes[m].axes:
+            return shifted.args[0]
+    return None
+
+
+def _log_of(nodes: Graph, n: int) -> int | None:
+    """s of log(s), also as where(s == 0, -inf, log(where(s == 0, 1, s)))."""
+    node = nodes[n]
+    if node.op == "log":
+        return node.args[0]
+    if node.op != "where":
+        return None
+    condition, far, other = node.args
+    if nodes[far].op != "const" or nodes[far].attrs[0] != float("-inf") or nodes[other].op != "log":
+        return None
+    inner = nodes[nodes[other].args[0]]
+    if inner.op == "where" and inner.args[0] == condition and nodes[condition].op == "eq":
+        s = inner.args[2]
+        zero = [a for a in nodes[condition].args if a != s]
+        if len(zero) == 1 and nodes[zero[0]].op == "const" and nodes[zero[0]].attrs[0] == 0.0:
+            return s
+    return None

@@ -1,0 +1,32 @@
+"""float32 over a long sequence: 65,536 steps against float64 on the same numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.layer.support import build, outputs_of, relative_error
+from tests.zoo import test_classic, test_gated, test_memory, test_ssm
+from tests.zoo.harness import Case, compiled
+
+#: Every layer that runs in kernels; a loop of so many steps takes too long.
+CASES = tuple(
+    c
+    for c in (*test_ssm.CASES, *test_gated.CASES, *test_memory.CASES, *test_classic.CASES)
+    if c.layer != "HMMForward"
+)
+#: A running sum of logarithms grows with the steps, and its rounding with it.
+GROWING = {"SLSTM": 2e-5}
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_65536_steps(case: Case) -> None:
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        layer = build(compiled(case.layer), "cpp", dtype, **case.sizes)
+        inputs = [x.float().to(dtype) for x in case.drive(1, 65_536)]
+        with torch.no_grad():
+            y, state = layer(*inputs)
+        found.append((*outputs_of(y), *state))
+    for k, (want, got) in enumerate(zip(*found, strict=True)):
+        assert relative_error(got, want) < GROWING.get(case.layer, 2e-6), f"result {k}"

@@ -113,6 +113,8 @@ def explain_stratum(s: StratumReport) -> list[str]:
         ("jacobian", s.jacobian),
         ("coefficient", f"{s.coefficient}{coefficient}" if s.coefficient else coefficient[2:]),
         ("offset", s.offset),
+        ("carries", ", ".join(s.carries) if len(s.carries) > 1 else ""),
+        ("parts", "" if s.coefficient and s.domain == "linear" else "\n".join(s.parts)),
         ("domain", f"{s.domain}: {s.domain_reason}" if s.domain_reason else s.domain),
         ("log coefficient", s.log_coefficient),
         ("log offset", s.log_offset),

@@ -53,6 +53,22 @@ def test_zoo_kernels_compile_without_spills(name, arch):
 
 
 @needs_nvrtc
+@pytest.mark.parametrize("name", [n for n in zoo.names() if n not in ZOO])
+def test_kernels_of_other_algebras_compile(name):
+    """On one architecture; those that sum over an axis (of 16) may spill a little."""
+    for k in kernels_of(name):
+        macros = defines(k.spec, torch.float32, 16)
+        source = k.targets["cuda"].source
+        found = usage(compile_cubin(source, name=name, arch=90, defines=macros).log)
+        assert {f.removeprefix("scan_").removeprefix("march_") for f in found} == {
+            "forward", "backward"
+        }  # fmt: skip
+        for function, used in found.items():
+            spilled = used.spill_stores + used.spill_loads
+            assert spilled <= (1000 if k.spec.inner else 0), (function, used)
+
+
+@needs_nvrtc
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["MinLSTM", "QRNN"])
 def test_other_dtypes_compile(name, dtype):

@@ -16,7 +16,7 @@ from tests.laws import GROWING, LAWS, MARCHES
 from tests.layer.support import build, leaf, randn, relative_error
 
 #: One sequence of few channels and enough steps that four threads cut it up.
-B, T, HIDDEN = 1, 11_000, 3
+B, T, HIDDEN = 1, 2_800, 12
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_the_algebra_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", list(LAWS))
 def test_cut_into_chunks(name: str, resets: bool) -> None:
     layer = build(compiled(LAWS[name][1]), "cpp", hidden=HIDDEN)
-    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(3)) < 3e-4 if resets else None
+    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(3)) < 1e-3 if resets else None
     got = everything(layer, inputs_of(T), mask)
     layer.backend = "reference"
     want = everything(layer, inputs_of(T), mask)
@@ -104,7 +104,7 @@ def test_the_log_domain_is_chosen_where_products_overflow() -> None:
     x, w = torch.zeros(B, T, HIDDEN, dtype=torch.float64), torch.zeros(B, T, HIDDEN)
     x[:, 0] = 1e-300
     w = w.double()
-    w[:, 6000:6080] = 10.0
+    w[:, 1500:1580] = 10.0
     found = {}
     for domain in ("log", "linear"):
         spec = GROWING.format(solve=f"solve scan(domain = {domain})")

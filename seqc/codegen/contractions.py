@@ -11,9 +11,9 @@ from seqc.ir.graph import Node
 
 def contract(printer: TorchPrinter, found: Contraction, node: Node) -> Text:
     """A sum of products whose terms are never written down, its factors having been printed."""
-    order = [a for a in axis_order(printer, found) if a not in found.axes]
     groups = [product(printer, group) for group in found.inside]
-    inner = tuple(a for a in order if any(a in g.axes for g in groups))
+    # In the layer's order, which axes that no factor has both of do not tell.
+    inner = tuple(a for a in node.axes if any(a in g.axes for g in groups))
     lead = any(g.lead for g in groups)
     if len(groups) == 1:
         (group,) = groups
@@ -36,22 +36,6 @@ def contract(printer: TorchPrinter, found: Contraction, node: Node) -> Text:
     if not found.negative:
         return result
     return Text(f"-{wrap(result, 7)}", 7, node.axes, False, result.lead)
-
-
-def axis_order(printer: TorchPrinter, found: Contraction) -> tuple[str, ...]:
-    """The axes of all factors, each before those that stand after it somewhere."""
-    # Axes stand in the layer's order in every node, so merging them keeps that order.
-    order: list[str] = []
-    for f in found.factors:
-        axes = printer.graph[f].axes
-        place = 0
-        for a in axes:
-            if a in order:
-                place = order.index(a) + 1
-            else:
-                order.insert(place, a)
-                place += 1
-    return tuple(order)
 
 
 def product(printer: TorchPrinter, group: tuple[int, ...]) -> Text:

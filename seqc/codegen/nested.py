@@ -157,14 +157,14 @@ class Phases:
 
     def _keep(self, phases: list[Phase]) -> None:
         """Declare the lane values, which other loops may read."""
-        lanes = [n for n in self.live if self.place(n).lane and not self.place(n).inner]
-        for n in lanes:
-            node = self.graph[n]
-            if node.op == "reduce" or n not in self.names or node.op == "const":
-                continue
-            name = self.names[n]
-            kind = "bool" if node.op in CONDITIONS_AND_KEEP else "State"
-            phases[self.phase[n]].kept.append((name, kind))
+        # A node that stands for another has its name, and comes after it.
+        declared = {total for phase in phases for total, _ in phase.sums}
+        for n in self.live:
+            name = self.names.get(n, "")
+            if name in self.arrays and name not in declared:
+                declared.add(name)
+                kind = "bool" if self.graph[n].op in CONDITIONS_AND_KEEP else "State"
+                phases[self.phase[n]].kept.append((name, kind))
 
     def value(self, n: int) -> str:
         """A node's value as a statement reads it."""

@@ -203,13 +203,17 @@ def place(layout: Layout, n: int) -> None:
     if any(rank(layout, h) > rank(layout, home) for h in theirs):
         # Computed where this node can't be: it waits until that has been stored.
         level, home = level + 1, own
+    mine = (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s]))
+    summed = [str(nodes[r].attrs[1]) for r in mine if r in layout.absorbed]
+    # One axis a kernel, here too: a march waits where a kernel over its axes sums over another.
+    while any(layout.inner.get((level, home), a) != a for a in summed):
+        level += 1
     layout.levels[n], layout.homes[n] = level, home
     starts = n in layout.updates or carried is not None
     if starts or any(a in layout.bound and layout.levels[a] == level for a in arguments):
         layout.bound.add(n)
-    for r in (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s])):
-        if r in layout.absorbed:
-            layout.inner[level, home] = str(layout.recurrence.nodes[r].attrs[1])
+    for axis in summed:
+        layout.inner[level, home] = axis
 
 
 def axes_of(layout: Layout, n: int) -> tuple[str, ...]:

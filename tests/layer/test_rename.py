@@ -268,3 +268,17 @@ def test_under_torch_compile(dynamo: Any) -> None:
     x = randn(2, 4, 3)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("order", ["hidden, slots, keys", "slots, hidden, keys"])
+def test_axes_that_no_factor_has_both_of(order: str, backend: str) -> None:
+    """A product's axes stand in the layer's order, whichever factor comes first."""
+    layer = build(
+        f"layer Outer\nsize {order}\ninput a[t]: (hidden, keys), b[t]: (slots, keys)\n"
+        "y[t]: (hidden, slots) = sum(a[t] * b[t], keys)\noutput y[t]\n",
+        backend, hidden=3, slots=3, keys=2,
+    )  # fmt: skip
+    a, b = randn(1, 2, 3, 2), randn(1, 2, 3, 2, seed=2)
+    want = torch.einsum("bthk,btsk->bths", a, b)
+    want = want if order.startswith("hidden") else want.transpose(2, 3)
+    torch.testing.assert_close(layer(a, b)[0], want)

@@ -251,6 +251,14 @@ c[t] = 0.5 * c[t-1] + x[t]
 d[t] = 0.5 * c[t-1] + x[t]
 output a[t], b[t], c[t], d[t]
 """,
+    "a state that stays as it is": HEAD
+    + """
+state m[t]: hidden = learned, S[t]: (hidden, slots)
+m[t] = m[t-1]
+S[t] = max(S[t-1] - 0.5, k[t])
+e[t] = max(S[t-1], m[t-1]) + x[t]
+output e[t]
+""",
     "a state that is the same along an axis, and one with no past": HEAD
     + """
 state S[t]: (hidden, slots) = learned, R[t]: (hidden, slots) = learned

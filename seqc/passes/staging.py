@@ -86,7 +86,8 @@ def boundary(layout: Layout, group: Group) -> set[int]:
         carried = layout.carried(n)
         if carried is not None and n not in own:
             if carried[0] not in group.strata:
-                found.update(layout.arguments(n))
+                # A state that stays as it is: before the step it is what it is after it.
+                found.update((n,) if n in layout.updates else layout.arguments(n))
             continue
         if not layout.fused(n):
             continue

@@ -316,11 +316,13 @@ class ParallelLines:
         finals = [e.namer.fresh(f"{c.name}_last") for c in k.carries]
         self.finals |= {c.state: f for c, f in zip(k.carries, finals, strict=True) if c.lag == 1}
         call = kernel_name(self.r, stage)
+        # Masks hold truth values: alone, they do not tell in what to compute.
+        dtype_from = "" if k.operands or k.constants or k.carries else ", like"
         self.out += [
             f"{tuple_text(outputs)}, {tuple_text(finals)} = {call}(",
             f"    {tuple_text(operands)}, {tuple_text(constants)}, {tuple_text(masks)},",
             f"    {tuple_text(starts)}, {tuple_text(fresh)}, resets,",
-            f"    {tuple_text(scalars)}, {tuple_text(extents)},",
+            f"    {tuple_text(scalars)}, {tuple_text(extents)}{dtype_from},",
             ")",
         ]
         for n, output, variable in zip(stage.outputs, k.outputs, outputs, strict=True):

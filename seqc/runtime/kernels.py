@@ -80,9 +80,13 @@ class FusedKernel:
         resets: Tensor | None,
         scalars: Sequence[float],
         extents: Sequence[int],
+        like: Tensor | None = None,
     ) -> tuple[Any, ...]:
-        """The forward operator's arguments: dtypes settled, what the C++ side needs contiguous."""
-        dtype = operands[0].dtype if operands else (*constants, *starts)[0].dtype
+        """The forward operator's arguments: dtypes settled, what the C++ side needs contiguous.
+
+        ``like`` tells the dtype where no operand, constant or start does.
+        """
+        dtype = (*operands, *constants, *starts, like)[0].dtype  # type: ignore[union-attr]
         for o in operands[1:]:
             dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)

@@ -196,7 +196,7 @@ class Layout:
         self.strides: list[int] = []
         self.offsets: list[int] = []
         self.cells = self.extents[0] * math.prod(self.extents[2:])
-        self.device = (*ready.operands, *ready.constants, *ready.starts)[0].device
+        self.device = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)[0].device
         self._check(ready)
         self._inputs(ready)
 

@@ -446,3 +446,17 @@ def test_packed_sequences_and_bad_resets() -> None:
         layer(
             randn(1, 6, 3), cu_seqlens=torch.tensor([0, 6]), resets=torch.zeros(6, dtype=torch.bool)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_kernel_that_reads_masks_alone(dtype: torch.dtype) -> None:
+    """Nothing that it reads says in what to compute: the layer does."""
+    layer = build(
+        "layer L\nsize a\nhyper share = 0.5\ninput x[t]: a\nstate h[t]: a\n"
+        "e[t]: 1 = sigmoid(drop(-1, share))\nh[t] = 0.5 * h[t-1] + x[t]\noutput e[t], h[t]\n",
+        "cpp", dtype, a=3,
+    ).train()  # fmt: skip
+    (e, _), _ = layer(torch.ones(2, 50, 3, dtype=dtype))
+    assert e.dtype == dtype
+    kept = torch.sigmoid(torch.tensor(-1.0, dtype=dtype)).item()
+    assert {round(v, 6) for v in e.flatten().tolist()} == {0.5, round(kept, 6)}

@@ -154,7 +154,7 @@ def calls_of(name: str, shape: Sequence[int], dtype: torch.dtype, device: str = 
     spec = kernel.spec
     results = kernel.forward_op(*full)
     results = (results,) if isinstance(results, Tensor) else results
-    n, m = spec.outputs, spec.carries
+    n, m = len(spec.outputs), len(spec.carries)
     extra = iter(results[n + m :])
     kept = [results[o] if o >= 0 else next(extra) for _, o in spec.saved]
     grads = [torch.randn_like(r) for r in results[:n]] + [None] * m

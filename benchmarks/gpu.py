@@ -250,7 +250,7 @@ def tune(record: Record) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description=__doc__,
@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="compile and list; needs no GPU")
     parser.add_argument("--tests", action="store_true", help="run tests/gpu first")
     parser.add_argument("--tune", action="store_true", help="sweep the schedules' numbers instead")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.dry_run:
         return dry_run()
     if not torch.cuda.is_available():

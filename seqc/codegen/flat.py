@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seqc.codegen.names import Namer
-from seqc.codegen.steps import RESERVED, SUFFIXES, Body, Dialect, Pointer, Step, Values
+from seqc.codegen.steps import RESERVED, Body, Dialect, Pointer, Step, Values, own_name
 from seqc.codegen.templates import environment
 from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import Graph, GraphBuilder, reachable
@@ -81,17 +81,11 @@ class Printer:
 
     def __init__(self, kernel: Kernel, adjoint: Adjoint, dialect: Dialect) -> None:
         self.kernel, self.adjoint, self.dialect = kernel, adjoint, dialect
-        self.values = Values()
-        self.values.literal = dialect.literal  # type: ignore[method-assign]
+        self.values = Values(dialect)
         namer = Namer(RESERVED)
 
         def own(name: str) -> str:
-            """A name for something of the spec's, out of the way of derived names."""
-            derived = name.isupper() and len(name) > 2  # a macro of the C library, perhaps
-            derived |= name.endswith(SUFFIXES) or name.startswith(
-                ("at_", "d_", "sum_d_", "adjoint_", "extent_", "M_", "__")
-            )  # fmt: skip
-            return namer.fresh(f"{name}_" if derived else name)
+            return own_name(namer, name)
 
         inner = kernel.axes[-1] if kernel.axes else None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from seqc.codegen.names import Namer
 from seqc.codegen.nested import Leaf, Phase, Phases, Place, Sink, placed
-from seqc.codegen.steps import RESERVED, SUFFIXES, Rows
+from seqc.codegen.steps import RESERVED, Rows, own_name
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Adjoint, Kernel
 
@@ -57,11 +57,7 @@ class _Names:
         namer = Namer(RESERVED)
 
         def own(name: str) -> str:
-            derived = name.isupper() and len(name) > 2
-            derived |= name.endswith(SUFFIXES) or name.startswith(
-                ("at_", "d_", "sum_d_", "adjoint_", "extent_", "M_", "__")
-            )
-            return namer.fresh(f"{name}_" if derived else name)
+            return own_name(namer, name)
 
         def array(name: str, kind: str, axes: tuple[str, ...], folds: bool = False) -> Array:
             p = self.place(axes)

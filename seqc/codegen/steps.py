@@ -50,6 +50,15 @@ _INFIX = {
 CONDITIONS_AND_KEEP = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset", "keep"})
 
 
+def own_name(namer: Namer, name: str) -> str:
+    """A name for something of the spec's, out of the way of names that templates derive."""
+    derived = name.isupper() and len(name) > 2  # a macro of the C library, perhaps
+    derived |= name.endswith(SUFFIXES) or name.startswith(
+        ("at_", "d_", "sum_d_", "adjoint_", "extent_", "M_", "__")
+    )
+    return namer.fresh(f"{name}_" if derived else name)
+
+
 def expression(node: Node, args: list[str]) -> str:
     """A pointwise operation on named values."""
     if node.op in _INFIX:
@@ -225,7 +234,13 @@ class Rows(Dialect):
 
 
 class Values(Dialect):
-    """Everything is a value at hand, under its name."""
+    """Everything is a value at hand, under its name; numbers as another dialect writes them."""
+
+    def __init__(self, literals: Dialect | None = None) -> None:
+        self.literals = literals
+
+    def literal(self, value: float) -> str:
+        return super().literal(value) if self.literals is None else self.literals.literal(value)
 
     def load(self, name: str, wide: bool) -> str:
         return f"load({name})"

@@ -231,7 +231,7 @@ def fingerprint() -> str:
     entries = []
     for root in (Path(__file__).parent.parent, *data):
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".lark", ".seq", ".jinja", ".h"):
+            if path.suffix in (".py", ".lark", ".seq", ".jinja", ".h", ".cuh"):
                 stat = path.stat()
                 entries.append(f"{path.relative_to(root)}:{stat.st_size}:{stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()

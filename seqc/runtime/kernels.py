@@ -86,7 +86,7 @@ class FusedKernel:
 
         ``like`` tells the dtype where no operand, constant or start does.
         """
-        dtype = (*operands, *constants, *starts, like)[0].dtype  # type: ignore[union-attr]
+        dtype = next(t.dtype for t in (*operands, *constants, *starts, like) if t is not None)
         for o in operands[1:]:
             dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqc.ir.graph import Node
+from seqc.ir.algebra import Algebra
+from seqc.ir.graph import Node, reachable
 from seqc.symbolic.rewrite import StableBuilder
 
 
@@ -63,15 +64,11 @@ def is_exponential(nodes: Sequence[Node], n: int) -> bool:
     return False
 
 
-def law_reason(law: str) -> str:
+def law_reason(law: Algebra) -> str:
     """What composing the functions of a law does to its parts."""
-    return _LAWS.get(law, "the parts of the algebra are composed as they are")
-
-
-_LAWS = {
-    "max_plus": "products are sums here, which cannot overflow",
-    "min_plus": "products are sums here, which cannot overflow",
-    "log_affine": "the equations are in the log domain already: products are sums",
-    "mobius": "a matrix counts only up to a factor, so products are kept of size 1"
-    " and cannot overflow",
-}
+    if law.projective is not None:
+        return "parts count only up to a factor, so products are kept of size 1 and cannot overflow"
+    ops = {law.nodes[n].op for n in reachable(law.nodes, law.compose)}
+    if not ops & {"mul", "div", "pow", "exp"}:
+        return "composing adds and compares parts: there is no product to overflow"
+    return "the parts of the algebra are composed as they are"

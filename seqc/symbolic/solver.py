@@ -197,7 +197,7 @@ class Solver:
             verdict=verdict,
             method="scan",
             jacobian=step.jacobian,
-            domain_reason=law_reason(law.name),
+            domain_reason=law_reason(law),
             carries=step.carries,
             after=step.after,
             law=law,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -312,13 +313,18 @@ def test_zoneout_against_the_paper_with_the_mask_seen(backend: str) -> None:
 def test_names_paths_and_sources() -> None:
     assert set(NAMES) <= set(zoo.names())  # the others are in tests/zoo
     assert len(zoo.names()) == len(set(zoo.names()))
-    older = {"LeakyIntegrator", "RunningMax", "Biquad", "HMMForward"}
+    older = {"LeakyIntegrator", "RunningMax", "Biquad", "HMMForward", "Elman", "LSTM"}
     for name in zoo.names():
         assert zoo.path(name).suffix == ".seq"
         assert re.search(rf"^layer {name}$", zoo.source(name), re.MULTILINE)
         head = re.split(r"^layer ", zoo.source(name), flags=re.MULTILINE)[0]
         assert name in older or re.search(r"arXiv \d{4}\.\d{5}", head)
         assert name in dir(zoo)
+
+
+def test_the_readme_names_every_layer() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [n for n in zoo.names() if f"`{n}`" not in text] == []
 
 
 def test_a_layer_is_compiled_once() -> None:

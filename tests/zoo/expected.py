@@ -17,8 +17,9 @@ nonlinear                   none of these
 ==========================  =======================================================================
 
 Jacobians: ``diagonal`` (a number a channel), ``block`` (a small matrix for each of many channels),
-``full``. Methods: ``scan``; ``march`` where composing two steps costs more than taking them one by
-one, as with matrices along keys or states, and a fused kernel takes them; ``sequential``.
+``full``. Methods: ``scan``; ``march`` where a fused kernel takes the steps one by one (composing
+two costs more, as with matrices along keys or states, or they don't compose, but no channels
+meet); ``sequential``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ def affine(layer: str, *states: str) -> tuple[Row, ...]:
 
 def max_plus(layer: str, state: str) -> Row:
     return Row(layer, (state,), "max-plus", "diagonal", "scan")
+
+
+def nonlinear(layer: str, *states: str) -> Row:
+    """A matrix on the last step's state, inside a function that is no affine one."""
+    return Row(layer, states, "nonlinear", "full", "sequential")
 
 
 def rotation(layer: str, *states: str) -> Row:
@@ -89,6 +95,16 @@ TABLE: tuple[Row, ...] = (
     Row("KalmanFilter", ("P",), "mobius", "diagonal", "scan"),
     *affine("KalmanFilter", "m"),
     Row("HMMForward", ("alpha",), "log-affine", "full", "sequential"),
+    # Nonlinear recurrences.
+    nonlinear("VCRNN", "h"),
+    nonlinear("VCGRU", "h"),
+    nonlinear("GRU", "h"),
+    nonlinear("LSTM", "h", "c"),
+    nonlinear("Elman", "h"),
+    nonlinear("MGU", "h"),
+    Row("IndRNN", ("h",), "nonlinear", "diagonal", "march"),
+    nonlinear("LEM", "y", "z"),
+    nonlinear("CoRNN", "y", "z"),
 )
 
 

@@ -14,10 +14,16 @@ import torch
 from torch import Tensor
 
 from tests.layer.support import leaf, outputs_of, randn
-from tests.zoo import test_classic, test_gated, test_memory, test_ssm
+from tests.zoo import test_classic, test_gated, test_memory, test_nonlinear, test_ssm
 from tests.zoo.harness import Case
 
-CASES = (*test_ssm.CASES, *test_gated.CASES, *test_memory.CASES, *test_classic.CASES)
+CASES = (
+    *test_ssm.CASES,
+    *test_gated.CASES,
+    *test_memory.CASES,
+    *test_classic.CASES,
+    *test_nonlinear.CASES,
+)
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
 
 

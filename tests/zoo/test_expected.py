@@ -26,4 +26,6 @@ def test_strata(name: str) -> None:
     found = tuple(Row(name, s.states, s.algebra, s.jacobian, s.method) for s in report(name).strata)
     assert found == rows(name)
     for stratum in report(name).strata:
-        assert stratum.verdict == "proved", stratum.states
+        # Of a nonlinear one there is nothing to prove.
+        want = "unknown" if stratum.algebra == "nonlinear" else "proved"
+        assert stratum.verdict == want, stratum.states

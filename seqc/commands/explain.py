@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def narrow(report: Report, name: str | None) -> Report:
-    """The report with the layer of that name alone; with all of them for None.
+    """The report with the layer of that name alone, less what is said of other layers of the file
+    alone; with all of them for None.
 
     Raises:
         CommandError: the report has no such layer.
@@ -70,7 +71,10 @@ def narrow(report: Report, name: str | None) -> Report:
     if name not in set(report):
         hint = did_you_mean(name, report) or f"it has: {', '.join(report)}"
         raise CommandError(f"the spec has no layer {name!r}", hint=hint)
-    return replace(report, layers=(report[name],))
+    mine = report[name].diagnostics
+    others = {d for x in report.layers for d in x.diagnostics}.difference(mine)
+    said = tuple(d for d in report.diagnostics if d not in others)
+    return replace(report, layers=(report[name],), diagnostics=said)
 
 
 def explain(layer: LayerReport) -> str:

@@ -111,6 +111,10 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target == "torch":
         return module_text(compilation, tuple(p.recurrence.name for p in plans), "auto")
     parts: list[str] = []
+    if target in ("cpp", "cuda") and any(
+        isinstance(s, KernelStage) for p in plans for s in p.stages
+    ):
+        parts.append(cuda_prelude() if target == "cuda" else cpp_prelude())
     for plan in plans:
         kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
         if target == "recurrence":
@@ -123,11 +127,12 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
             parts.append(
                 f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}"
             )
+        elif not kernels:
+            why = "" if plan.stages else ": it runs step by step, in plain PyTorch"
+            parts.append(f"// {plan.recurrence.name} has no kernels{why}")
         else:
             printed = print_cuda if target == "cuda" else print_cpp
             parts += [printed(s.kernel, s.adjoint) for s in kernels]
-    if target in ("cpp", "cuda") and parts:
-        parts.insert(0, cuda_prelude() if target == "cuda" else cpp_prelude())
     return "\n\n".join(p.rstrip() for p in parts) + "\n"
 
 

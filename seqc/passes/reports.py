@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
@@ -78,7 +78,14 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
         if not isinstance(stage, KernelStage) or not set(stage.states) & set(s.states):
             continue
         kernel, adjoint = stage.kernel, stage.adjoint
-        text = formulas_of(adjoint.body, stage)
+        constants = constant_names(plan, stage)
+        text = formulas_of(adjoint.body, stage, constants)
+        layer = formulas(plan.recurrence)
+        lines += [
+            f"{name} = {layer.definition(n)}"
+            for name, n, c in zip(constants, stage.constants, kernel.constants, strict=True)
+            if name == c.name
+        ]
         for i, carry in enumerate(kernel.carries):
             if carry.state in s.states:
                 node = adjoint.carried[i]
@@ -86,13 +93,23 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
         for stream, node in zip(kernel.streams, adjoint.streams, strict=True):
             if node is not None:
                 lines.append(f"d_{stream.name}[t] = {text(node)}")
-        for constant, node in zip(kernel.constants, adjoint.constants, strict=True):
+        for name, node in zip(constants, adjoint.constants, strict=True):
             if node is not None:
-                lines.append(f"d_{constant.name} = sum over t: {text(node)}")
+                lines.append(f"d_{name} = sum over t: {text(node)}")
     return tuple(lines)
 
 
-def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
+def constant_names(plan: Plan, stage: KernelStage) -> tuple[str, ...]:
+    """What the spec calls what a kernel reads once (a param, an equation without time); where it
+    has no name there, the kernel's own."""
+    r = plan.recurrence
+    known = {e.node: e.name for e in reversed(r.equations) if e.constant}
+    known |= {n: str(node.attrs[0]) for n, node in enumerate(r.nodes) if node.op == "param"}
+    named = zip(stage.constants, stage.kernel.constants, strict=True)
+    return tuple(known.get(n, c.name) for n, c in named)
+
+
+def formulas_of(body: Graph, stage: KernelStage, constants: Sequence[str]) -> Callable[[int], str]:
     """A printer of a kernel's or adjoint's body, its leaves by name."""
     k = stage.kernel
 
@@ -106,7 +123,7 @@ def formulas_of(body: Graph, stage: KernelStage) -> Callable[[int], str]:
             case "load":
                 return f"{k.streams[index].name}[t]"
             case "constant":
-                return k.constants[index].name
+                return constants[index]
             case "scalar":
                 return k.scalars[index]
             case "keep":
@@ -138,10 +155,14 @@ def stages(plan: Plan) -> list[str]:
                 out.append(f"{r.nodes[stage.node].op} over the whole sequence")
             case KernelStage():
                 k = stage.kernel
-                states = ", ".join(stage.states) or "no state"
+                marching = {x for s in plan.analysis.strata if s.law is None for x in s.states}
+                verbs = {"scans": [s for s in stage.states if s not in marching]}
+                verbs["marches"] = [s for s in stage.states if s in marching]
+                taken = [f"{verb} {', '.join(s)}" for verb, s in verbs.items() if s]
                 out.append(
                     f"{k.name}: fused kernel over ({', '.join(k.axes) or '1'}): reads "
-                    f"{', '.join(s.name for s in k.streams) or 'nothing'}; scans {states}; "
+                    f"{', '.join(s.name for s in k.streams) or 'nothing'}; "
+                    f"{'; '.join(taken) or 'scans no state'}; "
                     f"writes {', '.join(o.name for o in k.outputs) or 'final states alone'}"
                 )
     return out

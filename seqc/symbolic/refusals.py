@@ -24,7 +24,9 @@ _OBSTACLES = {
     "div": "a division by a term that depends on it",
     "where": "a choice whose condition depends on it",
     "keep": "a dropout probability that depends on it",
-}
+} | dict.fromkeys(
+    ("lt", "le", "gt", "ge", "eq", "ne"), "a comparison with a term that depends on it"
+)
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,36 @@ def test_verify_passes_mingru(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0, text
 
 
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_a_layer_of_several_is_spoken_of_alone(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VCGRU stands in the same file, and has a warning of its own."""
+    assert cli.main([command, "VCRNN"]) == 0
+    shown = capsys.readouterr()
+    assert "VCGRU" not in shown.out
+    assert shown.err.count("warning[") == 1
+    line = zoo.source("VCRNN").splitlines().index("layer VCRNN") + 1
+    place = shown.err.split("vcrnn.seq:")[1].split(":")[0]
+    assert line < int(place) < line + 12
+
+
+def test_commands_on_a_layer_without_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "GRU"]) == 0
+    shown = capsys.readouterr()
+    for part in ("nonlinear in h[t-1]", "sequential", "full", "step by step on the reference"):
+        assert part in shown.out
+    for target in ("cpp", "cuda"):
+        assert cli.main(["emit", "GRU", "--target", target]) == 0
+        shown = capsys.readouterr()
+        assert shown.out == "// GRU has no kernels: it runs step by step, in plain PyTorch\n"
+    assert cli.main(["verify", "GRU", "--quick"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    said = {" ".join(row) for row in rows if row and row[0] == "kernels"}
+    assert said == {"kernels cpp n/a the layer has no parallel form, so it has no kernels"}
+    assert [row[-1] for row in rows if row[:2] == ["second", "derivatives"]] == ["ok"]
+
+
 def test_zoo_cites_a_source_for_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["zoo"]) == 0
     rows = capsys.readouterr().out.splitlines()[2:]

@@ -16,9 +16,9 @@ from seqc.runtime.nvrtc import find_cupy
 from tests.laws import LAWS, MARCHES
 from tests.layer.support import build, leaf, outputs_of, randn, relative_error
 from tests.layer.test_cut_time import compiled
-from tests.zoo import test_classic, test_gated, test_memory, test_nonlinear, test_ssm
 from tests.zoo.harness import Case
 from tests.zoo.harness import compiled as layer_of
+from tests.zoo.test_derivatives import CASES
 
 REASON = "" if torch.cuda.is_available() else "torch sees no CUDA device here"
 REASON = REASON or find_cupy()
@@ -26,13 +26,6 @@ pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "there is a GPU")
 
 DEVICE = "cuda"
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 3e-4}
-CASES = (
-    *test_ssm.CASES,
-    *test_gated.CASES,
-    *test_memory.CASES,
-    *test_classic.CASES,
-    *test_nonlinear.CASES,
-)
 SPECS = {name: spec for name, (_, spec) in LAWS.items()} | MARCHES
 
 

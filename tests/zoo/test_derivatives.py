@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqc import zoo
+from tests import references
 from tests.layer.support import leaf, outputs_of, randn
 from tests.zoo import test_classic, test_gated, test_memory, test_nonlinear, test_ssm
 from tests.zoo.harness import Case
@@ -25,6 +27,12 @@ CASES = (
     *test_nonlinear.CASES,
 )
 EVERY = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def test_no_layer_is_left_out() -> None:
+    """Those of tests.references are held to the same in tests/layer."""
+    found = [case.layer for case in CASES]
+    assert sorted([*found, *references.ZOO]) == sorted(zoo.names())
 
 
 def function_of(case: Case, B: int = 2, T: int = 4) -> tuple[Callable[..., Any], list[Tensor]]:

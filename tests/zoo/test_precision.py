@@ -6,18 +6,11 @@ import pytest
 import torch
 
 from tests.layer.support import build, outputs_of, relative_error
-from tests.zoo import test_classic, test_gated, test_memory, test_nonlinear, test_ssm
 from tests.zoo.expected import rows
 from tests.zoo.harness import Case, compiled
+from tests.zoo.test_derivatives import CASES as ALL
 
 #: Every layer that runs in kernels; a loop of so many steps takes too long.
-ALL = (
-    *test_ssm.CASES,
-    *test_gated.CASES,
-    *test_memory.CASES,
-    *test_classic.CASES,
-    *test_nonlinear.CASES,
-)
 CASES = tuple(c for c in ALL if all(r.method != "sequential" for r in rows(c.layer)))
 #: A running sum of logarithms grows with the steps, and its rounding with it.
 GROWING = {"SLSTM": 2e-5}

@@ -19,8 +19,11 @@ from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
+from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import empty
+
+require_torch(torch.__version__)
 
 NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from seqc.runtime.arguments import Arguments
 from seqc.runtime.backends import choose_backend, constant_to_dynamo
+from seqc.runtime.cpp import CppKernel
+from seqc.runtime.spec import state_dtype
 from seqc.runtime.steps import select
 
 
@@ -71,7 +73,7 @@ class Layer(Arguments):
             resets = self._packed_boundaries(cu_seqlens, given, resets)
         inputs, state = self._enter(inputs, state, resets)
         keep = self._keep(tuple(given.shape[:2]), given)
-        if self._choose(given.device.type, given.device.index) == "reference":
+        if self._choose(given.device.type, given.device.index, given.dtype) == "reference":
             outputs, after = self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
@@ -81,9 +83,20 @@ class Layer(Arguments):
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
 
     @constant_to_dynamo
-    def _choose(self, device: str, index: int | None) -> str:
+    def _choose(self, device: str, index: int | None, dtype: torch.dtype) -> str:
         """The backend for a device, falling back to ``reference`` with one warning."""
-        return choose_backend(self.backend, device, index, type(self).__name__, self.PARALLEL)
+        return choose_backend(
+            self.backend, device, index, type(self).__name__, self.PARALLEL,
+            lambda: self._compiled(dtype),
+        )  # fmt: skip
+
+    def _compiled(self, dtype: torch.dtype) -> bool:
+        """Whether all C++ kernels that a call may launch are there without a compiler."""
+        stored = {state_dtype(dtype)}
+        if torch.is_autocast_enabled("cpu"):  # products are then in another dtype
+            stored.add(torch.get_autocast_dtype("cpu"))
+        targets = [k.targets["cpu"] for k in self.KERNELS]
+        return all(isinstance(t, CppKernel) and t.have(d) for t in targets for d in stored)
 
     def _stepwise(
         self,

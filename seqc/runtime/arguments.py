@@ -45,10 +45,8 @@ class Arguments(Shell):
                 hint = f"; {name}.unsqueeze(0) gives it a batch axis" if leading == 2 else ""
             raise ValueError(f"{kind}: {name} must be {want}, not {tuple(x.shape)}{hint}")
 
-    def _enter(
-        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], Any]:
-        """Check a call's arguments; inputs without axes lose their last dimension."""
+    def _enter(self, inputs: tuple[Tensor, ...], resets: Tensor | None) -> tuple[Tensor, ...]:
+        """Check a call's sequences; inputs without axes lose their last dimension."""
         names = list(self.INPUTS)
         for name, x in zip(names, inputs, strict=True):
             self._check_input(name, x, "B, T")
@@ -61,7 +59,7 @@ class Arguments(Shell):
                 )
         self._check_alike(inputs)
         self._check_resets(resets, first, "B, T")
-        return self._strip(inputs), self._state(state, first.shape[0], first)
+        return self._strip(inputs)
 
     def _check_resets(self, resets: Any, x: Tensor, lead: str) -> None:
         """Raise for resets that are not a mask over the leading dimensions of an input."""
@@ -163,20 +161,3 @@ class Arguments(Shell):
         if torch.is_autocast_enabled(x.device.type):
             return torch.get_autocast_dtype(x.device.type)
         return x.dtype
-
-    def _packed_boundaries(self, cu_seqlens: Tensor, x: Tensor, resets: Tensor | None) -> Tensor:
-        """The resets (1, T) at which the packed sequences of ``cu_seqlens`` begin."""
-        kind = type(self).__name__
-        if x.shape[0] != 1:
-            raise ValueError(
-                f"{kind}: cu_seqlens packs sequences into one batch row, not {x.shape[0]}"
-            )
-        if cu_seqlens.dim() != 1 or cu_seqlens.dtype.is_floating_point or len(cu_seqlens) < 2:
-            raise ValueError(f"{kind}: cu_seqlens must be integers (N + 1,), starting with 0")
-        starts = cu_seqlens.to(torch.int64)
-        if int(starts[0]) != 0 or int(starts[-1]) != x.shape[1] or bool((starts.diff() < 0).any()):
-            raise ValueError(f"{kind}: cu_seqlens must rise from 0 to T = {x.shape[1]}")
-        mask = torch.zeros(1, x.shape[1] + 1, dtype=torch.bool, device=x.device)
-        mask[0, starts[1:-1]] = True  # the first goes on from the state, or starts by itself
-        mask = mask[:, :-1]
-        return mask if resets is None else mask | resets

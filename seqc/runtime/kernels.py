@@ -180,7 +180,7 @@ def _register(kernel: FusedKernel) -> None:
         needs = _from_operator(kernel, ctx.needs_input_grad)
         found = _derive(ctx, kernel, needs, grads)
         like = [None] * len(spec.carries) if ctx.needs_input_grad[1] else []
-        scalars = [] if ctx.needs_input_grad[3] == [] else None  # as torch takes lists apart
+        scalars: Any = [] if ctx.needs_input_grad[3] == [] else None  # as torch takes lists apart
         count = kernel.tensors
         return (
             list(found[:count]), list(found[count : count + len(like)]), None, scalars,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from seqc.runtime.build import find_compiler
-from seqc.runtime.environment import read_environment
+from seqc.runtime.environment import wished_backend
 from seqc.runtime.nvrtc import find_cuda
 
 #: The backend of fused kernels, a device.
@@ -34,14 +34,14 @@ def constant_to_dynamo(function: Any) -> Any:
 
 def choose_backend(
     wish: str, device: str, index: int | None, layer: str, parallel: bool,
-    have: Callable[[], bool] = lambda: False,
+    loaded: bool = False, have: Callable[[], bool] = lambda: False,
 ) -> str:  # fmt: skip
     """``cpp``, ``cuda`` or ``reference`` for a call on a device of a type, and its index.
 
     ``wish`` is the layer's backend; ``auto`` (or SEQC_BACKEND in its stead) falls
     back to ``reference``, with one warning where something could be done about it.
-    ``have``: whether the layer's C++ kernels are compiled already; asked where there is
-    no compiler.
+    ``loaded``: the layer's C++ kernels are, so nothing need be looked for; ``have``:
+    whether they are compiled already, asked where there is no compiler.
 
     Raises:
         RuntimeError: ``cpp`` or ``cuda`` is asked for, and the layer has no parallel form, or what
@@ -49,7 +49,7 @@ def choose_backend(
         ValueError: ``cpp`` or ``cuda`` is asked for, and the input is on another device.
     """
     if wish == "auto":
-        wish = read_environment().backend
+        wish = wished_backend()
     if wish == "reference":
         return wish
     if not parallel:
@@ -70,6 +70,8 @@ def choose_backend(
             "reference backend there"
         )
         return "reference"
+    if fused == "cpp" and loaded:
+        return fused
     missing = _missing_compiler(have) if fused == "cpp" else find_cuda(index or 0)
     if not missing:
         return fused

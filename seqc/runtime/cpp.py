@@ -24,6 +24,10 @@ class CppKernel(Launcher):
         #: Where compiled libraries lie that came with the module.
         self.shipped: Path | None = None
 
+    def loaded(self, dtype: torch.dtype) -> bool:
+        """Whether the march for a storage dtype is loaded."""
+        return dtype in self._entries
+
     def have(self, dtype: torch.dtype) -> bool:
         """Whether the march for a storage dtype is loaded, or can be without a compiler."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -134,18 +135,24 @@ class Layer(Arguments):
     @constant_to_dynamo
     def _choose(self, device: str, index: int | None, dtype: torch.dtype) -> str:
         """The backend for a device, falling back to ``reference`` with one warning."""
+        stored = [state_dtype(dtype)]
+        if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
+            stored.append(torch.get_autocast_dtype("cpu"))
         return choose_backend(
             self.backend, device, index, type(self).__name__, self.PARALLEL,
-            lambda: self._compiled(dtype),
+            self._compiled(CppKernel.loaded, stored),
+            lambda: self._compiled(CppKernel.have, stored),
         )  # fmt: skip
 
-    def _compiled(self, dtype: torch.dtype) -> bool:
-        """Whether all C++ kernels that a call may launch are there without a compiler."""
-        stored = {state_dtype(dtype)}
-        if torch.is_autocast_enabled("cpu"):  # products are then in another dtype
-            stored.add(torch.get_autocast_dtype("cpu"))
-        targets = [k.targets["cpu"] for k in self.KERNELS]
-        return all(isinstance(t, CppKernel) and t.have(d) for t in targets for d in stored)
+    def _compiled(
+        self, test: Callable[[CppKernel, torch.dtype], bool], stored: Sequence[torch.dtype]
+    ) -> bool:
+        """Whether a test holds for all C++ kernels that a call may launch."""
+        for kernel in self.KERNELS:
+            target = kernel.targets["cpu"]
+            if not isinstance(target, CppKernel) or not all(test(target, d) for d in stored):
+                return False
+        return True
 
     def _stepwise(
         self,
@@ -196,6 +203,11 @@ class Layer(Arguments):
         x = inputs[0]
         self._check_resets(resets, x, "B")
         taken = self._state(state, x.shape[0], x)
+        if self._choose(x.device.type, x.device.index, x.dtype) != "reference":
+            mask = None if resets is None else resets.unsqueeze(1)
+            ys, after = self._run(tuple(v.unsqueeze(1) for v in self._strip(inputs)), taken, mask)
+            outputs = tuple(y.squeeze(1) for y in ys)
+            return self._dress(outputs, self._result_dtype(x)), self._leave(after)
         if resets is not None:
             taken = self._renew(resets, self._start(x.shape[0], x), taken)
         keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))

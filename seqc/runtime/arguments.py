@@ -128,11 +128,11 @@ class Arguments(Shell):
 
     def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
         """Outputs as a caller sees them: one tensor, or a tuple."""
-        dressed = tuple(
-            (y if axes else y.unsqueeze(-1)).to(dtype)
-            for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True)
-        )
-        return dressed[0] if len(dressed) == 1 else dressed
+        dressed = []
+        for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True):
+            shown = y if axes else y.unsqueeze(-1)
+            dressed.append(shown if shown.dtype is dtype else shown.to(dtype))
+        return dressed[0] if len(dressed) == 1 else tuple(dressed)
 
     def _state(self, state: Any, batch: int, like: Tensor) -> Any:
         """The state a call starts from, checked; None is the spec's own start."""

@@ -93,17 +93,19 @@ class FusedKernel:
         for o in operands[1:]:
             dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)
-        tensors = [o.to(dtype) for o in operands]
-        tensors += [c.to(wide) for c in constants]
-        tensors += list(masks)
-        tensors += [s.to(wide) for s in starts]
+        # Where nothing is cast nothing is asked of torch: a call of `to` costs more than a look.
+        tensors = [o if o.dtype is dtype else o.to(dtype) for o in operands]
+        tensors += [c if c.dtype is wide else c.to(wide) for c in constants]
+        tensors += masks
+        tensors += [s if s.dtype is wide else s.to(wide) for s in starts]
         anew = [None if f is None else f.to(wide) for f in fresh]
         if resets is None:
             anew = [None] * len(self.spec.carries)
         elif any(f is None for f in fresh):
             raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
-        differentiable = [*tensors, *(f for f in anew if f is not None)]
-        save = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
+        save = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (*tensors, *anew)
+        )
         half = dtype if dtype in (torch.bfloat16, torch.float16) else wide
         return (*tensors, *anew, resets, list(scalars), list(extents), half, save)
 
@@ -340,7 +342,13 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
         return empty(shape, dtype, like.device) if real else like.new_empty(shape, dtype=dtype)
 
     outputs = [make(batch, steps, *shape(axes)) for axes in spec.outputs]
-    finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
+    if real:  # `new_empty` takes twice as long
+        device = like.device
+        finals = [
+            torch.empty((batch, *shape(axes)), dtype=wide, device=device) for axes in spec.carries
+        ]
+    else:
+        finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
     if not save:
         extra = [like.new_empty((0,), dtype=wide if spec.inner else dtype) for _ in spec.extra]
     elif spec.inner:

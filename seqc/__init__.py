@@ -60,11 +60,19 @@ def emit(spec: Spec, *, target: str, layer: str | None = None) -> str:
     return run(spec, target=target, layer=layer)
 
 
-def build(spec: Spec, *, layer: str | None = None, standalone: bool = False) -> str:
-    """The text of one Python module with the spec's layers (``standalone``: without seqc)."""
+def build(
+    spec: Spec, *, layer: str | None = None, standalone: bool = False, kernels: Spec | None = None
+) -> str:
+    """The text of one Python module with the spec's layers (``standalone``: without seqc).
+
+    ``kernels`` names a folder that C++ kernels are compiled into, for this machine's kind of CPU,
+    in float32, float64, bfloat16 and float16.  The module looks for it beside its own file, under
+    its own name: ``gru.py`` for ``gru_kernels``.  On another kind of CPU it warns once, and runs
+    as it would without them.
+    """
     from seqc.passes import build as run
 
-    return run(spec, layer=layer, standalone=standalone)
+    return run(spec, layer=layer, standalone=standalone, kernels=kernels)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,7 @@ IMPORTS = {
         "stacked started centred_windows convolve full lagged last_step push remember split windows"
     ),
     "seqc.runtime.shell": "Field",
+    "seqc.runtime.ship": "ship",
     "seqc.runtime.spec": "KernelSpec state_dtype storage_dtype",
     "seqc.runtime.steps": "begin keep_mask linear spread_axes spread_to",
 }
@@ -72,9 +73,16 @@ def print_module(
     spec: str,
     warnings: tuple[str, ...] = (),
     backend: str = "auto",
+    compiled: bool = False,
 ) -> str:
-    """The module's text for some layers of one spec."""
+    """The module's text for some layers of one spec.
+
+    ``compiled``: it takes kernels from a folder beside its file.
+    """
     layers = [layer_view(p, backend) for p in plans]
+    shipped = [
+        kernel_name(p.recurrence, s) for p in plans for s in p.stages if isinstance(s, KernelStage)
+    ]
     names = ", ".join(v.name for v in layers)
     any_kernel = any(v.kernels for v in layers)
     text = environment().get_template("torch/module.py.jinja").render(
@@ -86,6 +94,7 @@ def print_module(
         warnings=repr(warnings),
         preludes={"CPP": cpp_prelude(), "CUDA": cuda_prelude()} if any_kernel else {},
         layers=layers,
+        shipped=shipped if compiled else [],
     )  # fmt: skip
     return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
 

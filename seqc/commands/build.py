@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from seqc.commands.common import (
     CommandError,
@@ -23,6 +26,7 @@ unless --force is given.
 examples:
   seqc build MinGRU -o min_gru.py
   seqc build mylayer.seq -o mylayer.py --standalone
+  seqc build mylayer.seq -o mylayer.py --compiled     mylayer_kernels/ goes with mylayer.py
 """
 
 
@@ -36,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--standalone", action="store_true", help="a module that does not import seqc"
     )
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="kernels compiled for this kind of CPU, into the folder FILE_kernels: where they fit, "
+        "no compiler is needed",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite whatever is there")
 
 
@@ -43,13 +53,47 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; the exit code."""
     import seqc
 
+    if options.compiled and options.output == "-":
+        raise CommandError("--compiled needs a file: kernels lie beside it", code=2)
     spec = find_spec(options.spec)
     _refuse_foreign(options.output, force=options.force)
-    text = seqc.build(spec.where, layer=options.layer or spec.layer, standalone=options.standalone)
-    write_text(options.output, text)
+    more: dict[str, Any] = {"layer": options.layer or spec.layer, "standalone": options.standalone}
+    if not options.compiled:
+        text = seqc.build(spec.where, **more)
+        write_text(options.output, text)
+    else:
+        text = _build_compiled(spec.where, options.output, force=options.force, **more)
     if options.output != "-":
         print(f"wrote {options.output} ({len(text.splitlines())} lines)", file=sys.stderr)
     return 0
+
+
+def _build_compiled(where: str, output: str, *, force: bool, **more: Any) -> str:
+    """Module and kernels: nothing is written before all is compiled."""
+    import seqc
+    from seqc.runtime.build import BuildError, NoCompilerError
+    from seqc.runtime.ship import folder_beside
+
+    folder = folder_beside(os.path.realpath(output))
+    if folder.exists() and not force and not (folder / "kernels.json").is_file():
+        raise CommandError(
+            f"{folder} is there, and seqc did not make it",
+            hint="name another file, or give --force to replace it",
+        )
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
+            made = os.path.join(work, "kernels")
+            text = seqc.build(where, kernels=made, **more)
+            if folder.exists():
+                os.replace(folder, os.path.join(work, "before"))
+            os.replace(made, folder)
+    except (NoCompilerError, BuildError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}") from None
+    write_text(output, text)
+    print(f"wrote {folder}", file=sys.stderr)
+    return text
 
 
 def _refuse_foreign(target: str, *, force: bool) -> None:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
-from seqc.runtime.build import text_cache_read, text_cache_write
+from seqc.runtime.store import text_cache_read, text_cache_write
 from seqc.version import VERSION
 
 if TYPE_CHECKING:
@@ -136,7 +136,9 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     return "\n\n".join(p.rstrip() for p in parts) + "\n"
 
 
-def module_text(compilation: Compilation, names: tuple[str, ...], backend: str) -> str:
+def module_text(
+    compilation: Compilation, names: tuple[str, ...], backend: str, *, compiled: bool = False
+) -> str:
     """The generated module for some layers."""
     from seqc.codegen.module import print_module
 
@@ -153,6 +155,7 @@ def module_text(compilation: Compilation, names: tuple[str, ...], backend: str) 
         spec=compilation.source.text,
         warnings=tuple(plain(d) for d in said),
         backend=backend,
+        compiled=compiled,
     )
 
 
@@ -164,22 +167,47 @@ def plain(d: Diagnostic) -> str:
 
 
 def build(
-    spec: str | os.PathLike[str], *, layer: str | None = None, standalone: bool = False
+    spec: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    standalone: bool = False,
+    kernels: str | os.PathLike[str] | None = None,
 ) -> str:
     """The text of one readable Python module with the spec's layers.
 
-    It imports ``seqc.runtime``; with ``standalone`` nothing of seqc.
+    It imports ``seqc.runtime``; with ``standalone`` nothing of seqc.  ``kernels``
+    names a folder that compiled kernels are written to: see ``seqc.build``.
     """
     from seqc.passes.pipeline import run
 
     compilation = run(read_spec(spec))
     names = tuple(compilation.layers[i] for i in chosen(compilation, layer, single=False))
-    text = module_text(compilation, names, "auto")
+    if kernels is not None:
+        compile_kernels(module_text(compilation, names, "auto"), Path(kernels))
+    text = module_text(compilation, names, "auto", compiled=kernels is not None)
     if standalone:
         from seqc.codegen.standalone import make_standalone
 
         text = make_standalone(text)
     return text
+
+
+def compile_kernels(text: str, folder: Path) -> None:
+    """Compile the C++ kernels of a module's text, for every dtype, into a folder."""
+    from seqc.runtime.cpp import CppKernel
+    from seqc.runtime.kernels import FusedKernel
+    from seqc.runtime.load import load_module
+
+    found = [k for k in vars(load_module(text)).values() if isinstance(k, FusedKernel)]
+    if not found:
+        raise ValueError(
+            "there is nothing to compile: no layer of the spec has a parallel form, so they run "
+            "as plain PyTorch (see seqc explain)"
+        )
+    for kernel in found:
+        target = kernel.targets["cpu"]
+        assert isinstance(target, CppKernel)
+        target.ship(folder)
 
 
 def compile_spec(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqc.runtime.shell import Shell
 from seqc.runtime.spec import state_dtype
@@ -28,8 +28,14 @@ class Arguments(Shell):
 
     def _check_input(self, name: str, x: Any, lead: str) -> None:
         """Raise for an input that is not what the spec declares."""
-        kind, axes = type(self).__name__, self.INPUTS[name]
-        want = self._describe(axes, lead)
+        axes = self.INPUTS[name]
+        inner = self._shape(axes) or (1,)
+        leading = 2 if lead == "B, T" else 1
+        if isinstance(x, Tensor) and x.dtype in _FLOATS:
+            shape = x.shape
+            if len(shape) == leading + len(inner) and shape[leading:] == inner:
+                return
+        kind, want = type(self).__name__, self._describe(axes, lead)
         if not isinstance(x, Tensor):
             raise TypeError(f"{kind}: {name} must be a tensor {want}, not {type(x).__name__}")
         if x.dtype not in _FLOATS:
@@ -37,18 +43,13 @@ class Arguments(Shell):
                 f"{kind}: {name} must be float32, float64, bfloat16 or float16, not {x.dtype}; "
                 f"convert it, e.g. {name}.float()"
             )
-        inner = self._shape(axes) or (1,)
-        leading = 2 if lead == "B, T" else 1
-        if x.dim() != leading + len(inner) or tuple(x.shape[leading:]) != inner:
-            hint = ""
-            if x.dim() == leading - 1 + len(inner):
-                hint = f"; {name}.unsqueeze(0) gives it a batch axis" if leading == 2 else ""
-            raise ValueError(f"{kind}: {name} must be {want}, not {tuple(x.shape)}{hint}")
+        hint = ""
+        if x.dim() == leading - 1 + len(inner):
+            hint = f"; {name}.unsqueeze(0) gives it a batch axis" if leading == 2 else ""
+        raise ValueError(f"{kind}: {name} must be {want}, not {tuple(x.shape)}{hint}")
 
-    def _enter(
-        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], Any]:
-        """Check a call's arguments; inputs without axes lose their last dimension."""
+    def _enter(self, inputs: tuple[Tensor, ...], resets: Tensor | None) -> tuple[Tensor, ...]:
+        """Check a call's sequences; inputs without axes lose their last dimension."""
         names = list(self.INPUTS)
         for name, x in zip(names, inputs, strict=True):
             self._check_input(name, x, "B, T")
@@ -61,7 +62,7 @@ class Arguments(Shell):
                 )
         self._check_alike(inputs)
         self._check_resets(resets, first, "B, T")
-        return self._strip(inputs), self._state(state, first.shape[0], first)
+        return self._strip(inputs)
 
     def _check_resets(self, resets: Any, x: Tensor, lead: str) -> None:
         """Raise for resets that are not a mask over the leading dimensions of an input."""
@@ -91,18 +92,33 @@ class Arguments(Shell):
                     f"{kind}: {name} is {x.dtype}, but {names[0]} is {first.dtype}; "
                     "convert one of them with .to(…)"
                 )
-        for label, p in self.named_parameters():
-            if p.device != first.device:
-                raise ValueError(
-                    f"{kind}: {names[0]} is on {first.device}, but the parameter {label} is on "
-                    f"{p.device}; move one of them with .to(…)"
-                )
-            if p.dtype != first.dtype and not torch.is_autocast_enabled(first.device.type):
-                raise TypeError(
-                    f"{kind}: {names[0]} is {first.dtype}, but the parameter {label} is "
-                    f"{p.dtype}; convert one of them with .to(…)"
-                )
-            break
+        label, p = self._some_parameter()
+        if p is None:
+            return
+        if p.device != first.device:
+            raise ValueError(
+                f"{kind}: {names[0]} is on {first.device}, but the parameter {label} is on "
+                f"{p.device}; move one of them with .to(…)"
+            )
+        if p.dtype != first.dtype and not torch.is_autocast_enabled(first.device.type):
+            raise TypeError(
+                f"{kind}: {names[0]} is {first.dtype}, but the parameter {label} is "
+                f"{p.dtype}; convert one of them with .to(…)"
+            )
+
+    def _some_parameter(self) -> tuple[str, Tensor | None]:
+        """The first declared parameter, by its name; ``named_parameters`` takes long to begin."""
+        if not self._records:
+            return "", None
+        label = self._records[0].name
+        holder: nn.Module = self
+        *path, last = label.split(".")
+        for part in path:
+            holder = holder._modules[part]  # type: ignore[assignment]
+        found = holder._parameters.get(last)
+        if found is None:  # a parametrised one has another name
+            return next(iter(self.named_parameters()), ("", None))
+        return label, found
 
     def _strip(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Inputs as the equations see them: a value without axes has no axis."""
@@ -112,11 +128,11 @@ class Arguments(Shell):
 
     def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
         """Outputs as a caller sees them: one tensor, or a tuple."""
-        dressed = tuple(
-            (y if axes else y.unsqueeze(-1)).to(dtype)
-            for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True)
-        )
-        return dressed[0] if len(dressed) == 1 else dressed
+        dressed = []
+        for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True):
+            shown = y if axes else y.unsqueeze(-1)
+            dressed.append(shown if shown.dtype is dtype else shown.to(dtype))
+        return dressed[0] if len(dressed) == 1 else tuple(dressed)
 
     def _state(self, state: Any, batch: int, like: Tensor) -> Any:
         """The state a call starts from, checked; None is the spec's own start."""
@@ -154,6 +170,8 @@ class Arguments(Shell):
 
     def _leave(self, state: Any) -> Any:
         """The state as a caller sees it: a field without axes ends in a 1."""
+        if all(f.axes for f in self.FIELDS):
+            return state
         return self.State(
             *(v if f.axes else v.unsqueeze(-1) for f, v in zip(self.FIELDS, state, strict=True))
         )
@@ -163,20 +181,3 @@ class Arguments(Shell):
         if torch.is_autocast_enabled(x.device.type):
             return torch.get_autocast_dtype(x.device.type)
         return x.dtype
-
-    def _packed_boundaries(self, cu_seqlens: Tensor, x: Tensor, resets: Tensor | None) -> Tensor:
-        """The resets (1, T) at which the packed sequences of ``cu_seqlens`` begin."""
-        kind = type(self).__name__
-        if x.shape[0] != 1:
-            raise ValueError(
-                f"{kind}: cu_seqlens packs sequences into one batch row, not {x.shape[0]}"
-            )
-        if cu_seqlens.dim() != 1 or cu_seqlens.dtype.is_floating_point or len(cu_seqlens) < 2:
-            raise ValueError(f"{kind}: cu_seqlens must be integers (N + 1,), starting with 0")
-        starts = cu_seqlens.to(torch.int64)
-        if int(starts[0]) != 0 or int(starts[-1]) != x.shape[1] or bool((starts.diff() < 0).any()):
-            raise ValueError(f"{kind}: cu_seqlens must rise from 0 to T = {x.shape[1]}")
-        mask = torch.zeros(1, x.shape[1] + 1, dtype=torch.bool, device=x.device)
-        mask[0, starts[1:-1]] = True  # the first goes on from the state, or starts by itself
-        mask = mask[:, :-1]
-        return mask if resets is None else mask | resets

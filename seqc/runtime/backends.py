@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from seqc.runtime.build import find_compiler
-from seqc.runtime.environment import read_environment
+from seqc.runtime.environment import wished_backend
 from seqc.runtime.nvrtc import find_cuda
 
 #: The backend of fused kernels, a device.
@@ -31,11 +32,16 @@ def constant_to_dynamo(function: Any) -> Any:
     return function
 
 
-def choose_backend(wish: str, device: str, index: int | None, layer: str, parallel: bool) -> str:
+def choose_backend(
+    wish: str, device: str, index: int | None, layer: str, parallel: bool,
+    loaded: bool = False, have: Callable[[], bool] = lambda: False,
+) -> str:  # fmt: skip
     """``cpp``, ``cuda`` or ``reference`` for a call on a device of a type, and its index.
 
     ``wish`` is the layer's backend; ``auto`` (or SEQC_BACKEND in its stead) falls
     back to ``reference``, with one warning where something could be done about it.
+    ``loaded``: the layer's C++ kernels are, so nothing need be looked for; ``have``:
+    whether they are compiled already, asked where there is no compiler.
 
     Raises:
         RuntimeError: ``cpp`` or ``cuda`` is asked for, and the layer has no parallel form, or what
@@ -43,7 +49,7 @@ def choose_backend(wish: str, device: str, index: int | None, layer: str, parall
         ValueError: ``cpp`` or ``cuda`` is asked for, and the input is on another device.
     """
     if wish == "auto":
-        wish = read_environment().backend
+        wish = wished_backend()
     if wish == "reference":
         return wish
     if not parallel:
@@ -64,7 +70,9 @@ def choose_backend(wish: str, device: str, index: int | None, layer: str, parall
             "reference backend there"
         )
         return "reference"
-    missing = _missing_compiler() if fused == "cpp" else find_cuda(index or 0)
+    if fused == "cpp" and loaded:
+        return fused
+    missing = _missing_compiler(have) if fused == "cpp" else find_cuda(index or 0)
     if not missing:
         return fused
     if wish != "auto":
@@ -73,11 +81,12 @@ def choose_backend(wish: str, device: str, index: int | None, layer: str, parall
     return "reference"
 
 
-def _missing_compiler() -> str:
-    """Why C++ kernels cannot be built here, or nothing."""
-    if find_compiler() is not None:
+def _missing_compiler(have: Callable[[], bool]) -> str:
+    """Why there can be no C++ kernels here, or nothing."""
+    if find_compiler() is not None or have():
         return ""
     return (
-        "no C++ compiler was found (looked at $SEQC_CXX, $CXX, c++, g++, clang++); "
+        "no C++ compiler was found (looked at $SEQC_CXX, $CXX, c++, g++, clang++), "
+        "nor are this layer's kernels in the cache; "
         "install one, e.g. apt install g++ or xcode-select --install"
     )

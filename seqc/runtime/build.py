@@ -1,13 +1,8 @@
-"""C++ source text to a loaded shared library, and a store of text, both kept on disk.
+"""C++ source text to a loaded shared library, kept on disk, or shipped with a module.
 
-What can go wrong with a cache must never be seen: two processes at once, a compile that is killed,
-a file that is truncated, a folder that is full, read-only or missing. Two rules see to it:
-
-- an entry is written beside its place and renamed into it, so it is whole or not there;
-- an entry carries the SHA-256 of its bytes, checked at each load, so a damaged one is rebuilt.
-
-Where the cache folder cannot be used, a private folder of this process stands in for it. The
-checksums guard against damage, not against people: a cache folder must belong to its user.
+A library's folder is named after all that the result must fit: source, flags, CPU. Its own name
+says which compiler made it, and the SHA-256 of its bytes. With a compiler at hand, that compiler's
+libraries are used and no others; with none, any that fits serves.
 
 Standard library only: this file is part of what ``--standalone`` modules carry.
 """
@@ -17,23 +12,21 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
-import hashlib
 import json
-import multiprocessing.util
 import os
 import platform
 import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqc.runtime.environment import cache_folder, cpu_identity, read_environment
+from seqc.runtime.environment import cpu_identity, read_environment
+from seqc.runtime.store import digest_of, kept_in, workplace
 
 DEFAULT_FLAGS = (
     "-O3",
@@ -51,7 +44,6 @@ DEFAULT_FLAGS = (
     *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
 )
 
-_STORE_NAME = "store-v1"  # the layout on disk; a new layout gets a new name
 _COMPILE_SECONDS = 600
 
 
@@ -144,8 +136,9 @@ def _no_compiler_message() -> str:
 
 # --- libraries ----------------------------------------------------------------------------------
 
-_loaded_libraries: dict[str, ctypes.CDLL] = {}
+_loaded_libraries: dict[tuple[str, str], tuple[ctypes.CDLL, Path]] = {}
 _library_locks: dict[tuple[int, str], threading.Lock] = {}
+_misfits: set[Path] = set()  # shipped folders of which it was said that they do not fit
 
 
 def build_library(
@@ -154,6 +147,7 @@ def build_library(
     name: str,
     defines: tuple[str, ...] = (),
     flags: tuple[str, ...] = DEFAULT_FLAGS,
+    shipped: Path | None = None,
 ) -> ctypes.CDLL:
     """Compile C++ source text to a shared library and load it; the second time it is only loaded.
 
@@ -163,65 +157,147 @@ def build_library(
         defines: macros, ``"TILE=64"``, given as ``-D``.
         flags: the compiler's flags. A compiler that refuses ``-march=native`` or ``-fopenmp`` gets
             the source without them, with one warning. SEQC_CXXFLAGS is added.
+        shipped: a folder that ``ship_library`` filled, looked into first. Where it has nothing
+            that fits, one warning says why.
 
     Returns:
         The library; the same object for the same source, compiler and flags in one process. Safe
         to call from several threads and several processes at once.
 
     Raises:
-        NoCompilerError: there is no C++ compiler.
+        NoCompilerError: there is no C++ compiler, and no compiled library that fits.
         BuildError: the compiler refused the source, or there is no folder at all to build in.
     """
+    return _library(source, name, defines, flags, shipped)[0]
+
+
+def ship_library(
+    source: str,
+    folder: Path,
+    *,
+    name: str,
+    defines: tuple[str, ...] = (),
+    flags: tuple[str, ...] = DEFAULT_FLAGS,
+) -> Path:
+    """Compile, and put a copy into a folder that may go to machines with the same CPU features.
+
+    Returns:
+        The copy, for ``build_library(..., shipped=folder)``.
+
+    Raises:
+        NoCompilerError, BuildError: as ``build_library``.
+    """
+    _, made = _library(source, name, defines, flags, None)
+    if not made.exists():  # loaded, and the cache was cleared since
+        _loaded_libraries.clear()
+        _, made = _library(source, name, defines, flags, None)
+    place = folder / "lib" / made.parent.name / made.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made, place)
+    note = json.dumps({"cpu": cpu_identity()}, indent=1)
+    (folder / _NOTE).write_text(note + "\n", encoding="utf-8")
+    return place
+
+
+def _library(
+    source: str, name: str, defines: tuple[str, ...], flags: tuple[str, ...], shipped: Path | None
+) -> tuple[ctypes.CDLL, Path]:
+    """The library and its file."""
     compiler = find_compiler()
-    if compiler is None:
-        raise NoCompilerError(_no_compiler_message())
     flags = (*flags, *(f"-D{define}" for define in defines), *read_environment().cxxflags)
-    parts = [source, compiler.command, compiler.version, flags, cpu_identity()]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    key = digest_of(json.dumps([source, flags, cpu_identity()]).encode())
+    maker = "" if compiler is None else _maker(compiler)
     # The lock's key has the process in it: a lock that another thread held at a fork would stay
     # locked in the child for ever.
     with _library_locks.setdefault((os.getpid(), key), threading.Lock()):
-        library = _loaded_libraries.get(key)
-        if library is None:
-            library = _load_kept_library(key) or _build_anywhere(source, name, key, compiler, flags)
-            _loaded_libraries[key] = library
-        return library
+        found = _loaded_libraries.get((key, maker))
+        if found is not None:
+            return found
+        if shipped is not None:
+            found = _load_kept_library(key, "", [shipped])
+            if found is None:
+                _say_misfit(shipped, key, name)
+        found = found or _load_kept_library(key, maker, kept_in(create_private=False))
+        if found is None:
+            if compiler is None:
+                raise NoCompilerError(_no_compiler_message())
+            found = _build_anywhere(source, name, key, compiler, flags)
+        _loaded_libraries[key, maker] = found
+        return found
 
 
-def _load_kept_library(key: str) -> ctypes.CDLL | None:
-    for folder in _kept_in(create_private=False):
-        kept = folder / "lib" / key
+def _maker(compiler: Compiler) -> str:
+    """What a compiler is known by in the names of its libraries."""
+    return digest_of(json.dumps([compiler.command, compiler.version]).encode())[:16]
+
+
+def _load_kept_library(
+    key: str, maker: str, folders: Iterable[Path]
+) -> tuple[ctypes.CDLL, Path] | None:
+    """A whole library of a key, by this maker, or by any where that is empty."""
+    for folder in folders:
         try:
-            entries = sorted(path for path in kept.iterdir() if path.suffix == ".so")
+            entries = sorted(p for p in (folder / "lib" / key).iterdir() if p.suffix == ".so")
         except OSError:
             continue
         for path in entries:
+            made_by, digest = ("", "", *path.stem.split("."))[-2:]
+            if maker not in ("", made_by):
+                continue
             try:
-                if _sha256(path.read_bytes()) == path.stem.rpartition(".")[2]:
-                    return ctypes.CDLL(os.fspath(path))
-                path.unlink()
+                if digest_of(path.read_bytes()) == digest:
+                    return ctypes.CDLL(os.fspath(path)), path
+                if not (folder / _NOTE).exists():  # what was shipped is not ours to remove
+                    path.unlink()
             except OSError:
                 continue  # unreadable, or whole but not loadable here: built anew
     return None
 
 
+_NOTE = "kernels.json"  # in a shipped folder: for what it was made
+
+
+def _say_misfit(folder: Path, key: str, name: str) -> None:
+    """Warn, once a folder, that what was shipped is of no use here, and why."""
+    if folder in _misfits:
+        return
+    _misfits.add(folder)
+    try:
+        made_for = str(json.loads((folder / _NOTE).read_text(encoding="utf-8"))["cpu"])
+    except (OSError, ValueError, KeyError, TypeError):
+        why = "the folder is not there, or is damaged"
+    else:
+        lacking = sorted({*made_for.split()} - {*cpu_identity().split()})
+        if made_for != cpu_identity():
+            few = f", e.g. {' '.join(lacking[:4])}" if lacking else ""
+            why = f"they were compiled for a CPU with other features than this one{few}"
+        elif (folder / "lib" / key).is_dir():
+            why = "the file is damaged, or does not load here"
+        else:
+            why = "they are of another module or of another SEQC_CXXFLAGS"
+    warnings.warn(
+        f"the compiled kernels in {folder} are not used: {why} (kernel {name}); kernels are "
+        "compiled here, or run as plain PyTorch where there is no compiler",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
 def _build_anywhere(
     source: str, name: str, key: str, compiler: Compiler, flags: tuple[str, ...]
-) -> ctypes.CDLL:
+) -> tuple[ctypes.CDLL, Path]:
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64] or "kernel"
     problems = []
-    for folder in _kept_in():
+    for folder in kept_in():
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(
-                prefix="build-", dir=folder, ignore_cleanup_errors=True
-            ) as work:
-                built = _compile_in(source, compiler, flags, Path(work))
+            with workplace(folder) as work:
+                built = _compile_in(source, compiler, flags, work)
                 # The digest is in the name: one rename publishes the file and its checksum.
-                place = folder / "lib" / key / f"{stem}.{_sha256(built.read_bytes())}.so"
+                digest = digest_of(built.read_bytes())
+                place = folder / "lib" / key / f"{stem}.{_maker(compiler)}.{digest}.so"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(built, place)
-            return ctypes.CDLL(os.fspath(place))
+            return ctypes.CDLL(os.fspath(place)), place
         except OSError as error:  # this folder is of no use (full, read-only, noexec, ...)
             problems.append(f"{folder}: {error}")
     raise BuildError(
@@ -320,91 +396,3 @@ def _call_compiler(
     tail = "\n".join(result.stdout.strip().splitlines()[:40]) or "(it said nothing)"
     message = f"{shlex.join(command)} failed with status {result.returncode}:\n{tail}"
     return BuildError(message, result.stdout, command)
-
-
-# --- text ---------------------------------------------------------------------------------------
-
-
-def text_cache_read(key: str) -> str | None:
-    """The text kept under a key, or None: never written, damaged, or not readable."""
-    for folder in _kept_in(create_private=False):
-        try:
-            head, _, body = _text_place(folder, key).read_bytes().partition(b"\n")
-            if head.decode() == _sha256(key.encode() + b"\n" + body):
-                return body.decode()
-        except (OSError, ValueError):
-            continue
-    return None
-
-
-def text_cache_write(key: str, text: str) -> None:
-    """Keep a text under a key; where that cannot be done, nothing happens and nothing is said.
-
-    The key is any text that stands for all that the result depends on, seqc's version included.
-    """
-    folder = cache_folder()
-    if folder is None:
-        return
-    beside = None
-    try:
-        body = text.encode()
-        # The key is under the checksum too: a file that lands in another's place is not believed.
-        head = _sha256(key.encode() + b"\n" + body).encode()
-        place = _text_place(folder / _STORE_NAME, key)
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix="write-", dir=place.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(head + b"\n" + body)
-        os.replace(beside, place)
-    except (OSError, ValueError):  # ValueError: text that UTF-8 does not hold
-        if beside is not None:
-            try:
-                os.unlink(beside)
-            except OSError:
-                pass
-
-
-def _text_place(folder: Path, key: str) -> Path:
-    return folder / "text" / _sha256(key.encode())
-
-
-# --- folders ------------------------------------------------------------------------------------
-
-_private_folders: dict[int, Path] = {}  # by process: a forked child must not share its parent's
-
-
-def clear_cache() -> None:
-    """Remove every kept library and text, and what killed compiles have left behind.
-
-    Nothing is ever removed by itself. Libraries that are loaded go on working; another process
-    that is building at this moment builds again.
-    """
-    folder = cache_folder()
-    if folder is not None:
-        shutil.rmtree(folder / _STORE_NAME, ignore_errors=True)
-
-
-def _kept_in(create_private: bool = True) -> Iterator[Path]:
-    """The cache folder, then the private one: made on demand, removed when the process ends."""
-    folder = cache_folder()
-    if folder is not None:
-        yield folder / _STORE_NAME
-    process = os.getpid()
-    with _library_locks.setdefault((process, "private folder"), threading.Lock()):
-        private = _private_folders.get(process)
-        if private is None and create_private:
-            try:
-                private = _private_folders[process] = Path(tempfile.mkdtemp(prefix="seqc-"))
-            except OSError:
-                return
-            # Not atexit: the workers of multiprocessing end without it. A forked child, in turn,
-            # must leave its parent's folder alone, and Finalize looks at the process.
-            multiprocessing.util.Finalize(
-                None, shutil.rmtree, (private,), {"ignore_errors": True}, exitpriority=0
-            )
-    if private is not None:
-        yield private
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

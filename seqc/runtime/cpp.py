@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from seqc.runtime.build import build_library
+from seqc.runtime.build import NoCompilerError, build_library, ship_library
 from seqc.runtime.launcher import Launcher, Plan
 from seqc.runtime.spec import KernelSpec
 from seqc.runtime.tables import LANES, STORAGE, Layout
@@ -20,14 +21,33 @@ class CppKernel(Launcher):
     def __init__(self, name: str, source: str) -> None:
         super().__init__(name, source)
         self._entries: dict[torch.dtype, tuple[Any, Any]] = {}
+        #: Where compiled libraries lie that came with the module.
+        self.shipped: Path | None = None
+
+    def loaded(self, dtype: torch.dtype) -> bool:
+        """Whether the march for a storage dtype is loaded."""
+        return dtype in self._entries
+
+    def have(self, dtype: torch.dtype) -> bool:
+        """Whether the march for a storage dtype is loaded, or can be without a compiler."""
+        try:
+            self.entries(dtype)
+        except NoCompilerError:
+            return False
+        return True
+
+    def ship(self, folder: Path) -> None:
+        """Put libraries for every storage dtype into a folder."""
+        for dtype in STORAGE:
+            ship_library(self.source, folder, name=self.name, defines=_defines(dtype))
 
     def entries(self, dtype: torch.dtype) -> tuple[Any, Any]:
         """The compiled forward and backward march for a storage dtype; built once."""
         found = self._entries.get(dtype)
         if found is None:
-            storage, state = STORAGE[dtype]
-            defines = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
-            library = build_library(self.source, name=self.name, defines=defines)
+            library = build_library(
+                self.source, name=self.name, defines=_defines(dtype), shipped=self.shipped
+            )
             for entry in (library.seqc_forward, library.seqc_backward):
                 entry.restype = None
                 entry.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
@@ -52,3 +72,9 @@ class CppKernel(Launcher):
         numbers = (ctypes.c_double * max(len(scalars), 1))(*scalars)
         threads = torch.get_num_threads()
         plan.detail(plan.tables.extents, addresses, plan.tables.strides, numbers, threads)
+
+
+def _defines(dtype: torch.dtype) -> tuple[str, ...]:
+    """The macros that a library for a storage dtype is compiled with."""
+    storage, state = STORAGE[dtype]
+    return (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")

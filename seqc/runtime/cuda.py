@@ -209,7 +209,7 @@ class CudaKernel(Launcher):
             with torch.cuda.device(index):
                 self.launch(function, spec, dtype, device, blocks, threads, words, inner)
             return
-        _ensure_context()
+        _ensure_context(index)
         found = self._functions.get((function, dtype, index, inner))
         if found is None:
             found = self._functions[function, dtype, index, inner] = load_function(
@@ -228,12 +228,15 @@ class CudaKernel(Launcher):
         )
 
 
-def _ensure_context() -> None:
-    """Bind the device's context to this thread: launches need one, and autograd has its own."""
-    if getattr(_thread, "bound", False):
+def _ensure_context(index: int) -> None:
+    """Bind the current device's context to this thread: launches need one, autograd has its own."""
+    bound: set[int] | None = getattr(_thread, "bound", None)
+    if bound is None:
+        bound = _thread.bound = set()
+    if index in bound:
         return
     from cupy.cuda import driver, runtime
 
     if driver.ctxGetCurrent() == 0:
         runtime.memGetInfo()  # any call of the runtime does it
-    _thread.bound = True
+    bound.add(index)

@@ -55,9 +55,7 @@ def read_environment() -> Environment:
     Raises:
         ValueError: a switch holds what it cannot mean; the text names the switch and its choices.
     """
-    backend = _read_switch("SEQC_BACKEND").lower() or "auto"
-    if backend not in BACKENDS:
-        raise ValueError(f"SEQC_BACKEND is {backend!r}; it can be {', '.join(BACKENDS)}")
+    backend = wished_backend()
     verify = _read_switch("SEQC_VERIFY").lower()
     if verify not in ("", "0", "1", "false", "true"):
         raise ValueError(f"SEQC_VERIFY is {verify!r}; it can be 0 or 1")
@@ -80,6 +78,18 @@ def read_environment() -> Environment:
         ),
         verify=verify in ("1", "true"),
     )
+
+
+def wished_backend() -> str:
+    """SEQC_BACKEND alone, which every call of a layer asks for.
+
+    Raises:
+        ValueError: it is none of the backends.
+    """
+    backend = _read_switch("SEQC_BACKEND").lower() or "auto"
+    if backend not in BACKENDS:
+        raise ValueError(f"SEQC_BACKEND is {backend!r}; it can be {', '.join(BACKENDS)}")
+    return backend
 
 
 def _read_switch(name: str) -> str:

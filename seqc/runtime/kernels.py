@@ -19,8 +19,11 @@ from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
+from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import empty
+
+require_torch(torch.__version__)
 
 NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
@@ -90,15 +93,19 @@ class FusedKernel:
         for o in operands[1:]:
             dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)
-        tensors = [o.to(dtype) for o in operands]
-        tensors += [c.to(wide) for c in constants]
-        tensors += list(masks)
-        tensors += [s.to(wide) for s in starts]
+        # Where nothing is cast nothing is asked of torch: a call of `to` costs more than a look.
+        tensors = [o if o.dtype is dtype else o.to(dtype) for o in operands]
+        tensors += [c if c.dtype is wide else c.to(wide) for c in constants]
+        tensors += masks
+        tensors += [s if s.dtype is wide else s.to(wide) for s in starts]
         anew = [None if f is None else f.to(wide) for f in fresh]
         if resets is None:
             anew = [None] * len(self.spec.carries)
-        differentiable = [*tensors, *(f for f in anew if f is not None)]
-        save = torch.is_grad_enabled() and any(t.requires_grad for t in differentiable)
+        elif any(f is None for f in fresh):
+            raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
+        save = torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (*tensors, *anew)
+        )
         half = dtype if dtype in (torch.bfloat16, torch.float16) else wide
         return (*tensors, *anew, resets, list(scalars), list(extents), half, save)
 
@@ -116,7 +123,7 @@ class FusedKernel:
             seen = self.mirror(*full[:-1])
             return tuple(seen[:n]), tuple(seen[n:])
         for listen in self.listeners:
-            listen(self.forward_op, full)
+            listen(self.forward_op, _to_operator(self, full))
         result = self.run(*full)
         return tuple(result[:n]), tuple(result[n : n + m])
 
@@ -126,7 +133,7 @@ class FusedKernel:
         The dispatcher is left out where nobody needs it.
         """
         if not plain(full[: self.tensors]):
-            result = self.forward_op(*full)
+            result = self.forward_op(*_to_operator(self, full))
             return (result,) if isinstance(result, Tensor) else tuple(result)
         if full[-1] and torch.is_grad_enabled():
             results: tuple[Tensor, ...] = _Direct.apply(self, *full)  # type: ignore[no-untyped-call]
@@ -137,30 +144,28 @@ class FusedKernel:
 def _register(kernel: FusedKernel) -> None:
     """Define the kernel's two operators: schema, shapes, implementations, derivative."""
     spec, name = kernel.spec, kernel.op_name
-    tensors = [f"Tensor a{i}" for i in range(kernel.tensors)]
-    anew = [f"Tensor? f{i}" for i in range(len(spec.carries))]
-    tail = ["Tensor? resets", "float[] scalars", "SymInt[] extents"]
     returns = len(spec.outputs) + len(spec.carries) + len(spec.extra)
-    forward = ", ".join([*tensors, *anew, *tail, "ScalarType dtype", "bool save"])
-    grads = [f"Tensor? g{i}" for i in range(len(spec.outputs) + len(spec.carries))]
-    kept = [f"Tensor s{i}" for i in range(len(spec.saved))]
-    backward = ", ".join([*grads, *tensors, *anew, *kept, *tail, "ScalarType dtype"])
     n_back = kernel.tensors - len(spec.masks) + len(spec.carries)
+    # Lists: an operator has at most 64 arguments, and a kernel as many tensors as its spec.
+    inputs = "Tensor[] tensors, Tensor[] fresh"
+    tail = "Tensor? resets, float[] scalars, SymInt[] extents, ScalarType dtype"
+    forward = f"{inputs}, {tail}, bool save"
+    backward = f"Tensor?[] grads, {inputs}, Tensor[] kept, {tail}"
     tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
     _LIBRARY.define(f"{name}_forward({forward}) -> ({_tensors(returns)})", tags=tags)
     _LIBRARY.define(f"{name}_backward({backward}) -> ({_tensors(n_back)})", tags=tags)
 
     def run_forward(*args: Any) -> Any:
-        return _unpack(_forward(kernel, args, real=True))
+        return _unpack(_forward(kernel, _from_operator(kernel, args), real=True))
 
-    def run_backward(*args: Any) -> Any:
-        return _unpack(_backward(kernel, args, real=True))
+    def run_backward(grads: Sequence[Tensor | None], *args: Any) -> Any:
+        return _unpack(_backward(kernel, (*grads, *_from_backward(kernel, args)), real=True))
 
     def shape_forward(*args: Any) -> Any:
-        return _unpack(_forward(kernel, args, real=False))
+        return _unpack(_forward(kernel, _from_operator(kernel, args), real=False))
 
-    def shape_backward(*args: Any) -> Any:
-        return _unpack(_backward(kernel, args, real=False))
+    def shape_backward(grads: Sequence[Tensor | None], *args: Any) -> Any:
+        return _unpack(_backward(kernel, (*grads, *_from_backward(kernel, args)), real=False))
 
     for device in ("CPU", "CUDA"):
         _LIBRARY.impl(f"{name}_forward", run_forward, device)
@@ -170,14 +175,41 @@ def _register(kernel: FusedKernel) -> None:
     torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=_LIBRARY)
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _keep_for_backward(ctx, kernel, inputs, output if isinstance(output, tuple) else (output,))
+        outputs = output if isinstance(output, tuple) else (output,)
+        _keep_for_backward(ctx, kernel, _from_operator(kernel, inputs), outputs)
 
     def derive(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return _derive(ctx, kernel, ctx.needs_input_grad, grads)
+        needs = _from_operator(kernel, ctx.needs_input_grad)
+        found = _derive(ctx, kernel, needs, grads)
+        like = [None] * len(spec.carries) if ctx.needs_input_grad[1] else []
+        scalars: Any = [] if ctx.needs_input_grad[3] == [] else None  # as torch takes lists apart
+        count = kernel.tensors
+        return (
+            list(found[:count]), list(found[count : count + len(like)]), None, scalars,
+            None, None, None,
+        )  # fmt: skip
 
     torch.library.register_autograd(
         f"{qualified}_forward", derive, setup_context=setup, lib=_LIBRARY
     )
+
+
+def _to_operator(kernel: FusedKernel, full: Sequence[Any]) -> tuple[Any, ...]:
+    """The forward operator's arguments as it takes them: tensors in lists."""
+    count, m = kernel.tensors, len(kernel.spec.carries)
+    fresh = [f for f in full[count : count + m] if f is not None]
+    return (list(full[:count]), fresh, *full[count + m :])
+
+
+def _from_operator(kernel: FusedKernel, args: Sequence[Any]) -> tuple[Any, ...]:
+    """The other way round: without resets there are no fresh states."""
+    return (*args[0], *(args[1] or [None] * len(kernel.spec.carries)), *args[2:])
+
+
+def _from_backward(kernel: FusedKernel, args: Sequence[Any]) -> tuple[Any, ...]:
+    """The backward operator's arguments after the cotangents, one after another."""
+    tensors, fresh, kept, *tail = args
+    return (*tensors, *(fresh or [None] * len(kernel.spec.carries)), *kept, *tail)
 
 
 class _Direct(torch.autograd.Function):
@@ -242,11 +274,14 @@ def _march_back(
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
     count = kernel.tensors + len(spec.carries)
-    arguments = (*grads, *saved[:count], *saved[count + 1 :], saved[count], *rest)
+    resets, kept = saved[count], saved[count + 1 :]
     if plain([t for t in (*grads, *saved) if t is not None]):
-        out = _backward(kernel, arguments, real=True)
+        out = _backward(kernel, (*grads, *saved[:count], *kept, resets, *rest), real=True)
     else:
-        result = kernel.backward_op(*arguments)
+        tensors, fresh = list(saved[: kernel.tensors]), saved[kernel.tensors : count]
+        result = kernel.backward_op(
+            list(grads), tensors, [f for f in fresh if f is not None], list(kept), resets, *rest
+        )
         out = list(result) if isinstance(result, (tuple, list)) else [result]
     # Masks have no gradient; they stand between the constants and the carries.
     place = len(spec.operands) + len(spec.constants)
@@ -307,7 +342,13 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
         return empty(shape, dtype, like.device) if real else like.new_empty(shape, dtype=dtype)
 
     outputs = [make(batch, steps, *shape(axes)) for axes in spec.outputs]
-    finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
+    if real:  # `new_empty` takes twice as long
+        device = like.device
+        finals = [
+            torch.empty((batch, *shape(axes)), dtype=wide, device=device) for axes in spec.carries
+        ]
+    else:
+        finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
     if not save:
         extra = [like.new_empty((0,), dtype=wide if spec.inner else dtype) for _ in spec.extra]
     elif spec.inner:

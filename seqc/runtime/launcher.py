@@ -1,8 +1,8 @@
 """Launching a kernel, on whatever target: tensors settled, tables kept, addresses collected.
 
 The compiled side trusts what it is given, so everything is settled here: dtypes, devices and the
-unit stride of the innermost axis.  What depends on dtypes, shapes and strides alone is worked out
-once for each; a call then only collects addresses.
+unit stride of the innermost axis.  What depends on dtypes, shapes, strides and the device alone is
+worked out once for each, and holds no memory; a call then only collects addresses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PLANS_KEPT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call's dtypes, shapes and strides settle.
+    """What a call's dtypes, shapes, strides and device settle.
 
     ``ready``: the tensors were fit to be read as they came.  ``chunks`` of time whose gradients
     are summed afterwards; ``detail`` is the target's own.
@@ -47,7 +47,6 @@ class Plan:
     chunks: int
     detail: Any
     gradients: Gradients | None = None
-    zeros: Tensor | None = None
 
 
 class Launcher:
@@ -157,12 +156,10 @@ class Launcher:
             gradients = layout.stream_gradients(ready.operands)
             chunks, detail = self._schedule(spec, "backward", layout)
             settled = _same(given, (*ready.tensors(), *grads, *kept))
-            plan = Plan(
-                layout, layout.tables(), settled, chunks, detail, gradients,
-                zeros_row(spec, layout),
-            )  # fmt: skip
-            self._keep(key, plan)
-        layout, zeros = plan.layout, plan.zeros
+            plan = self._keep(
+                key, Plan(layout, layout.tables(), settled, chunks, detail, gradients)
+            )
+        layout, moving = plan.layout, grads[: len(spec.outputs)]
         assert plan.gradients is not None
         d_operands, wide, places = layout.make_gradients(plan.gradients, ready.operands)
         d_constants = layout.constant_gradients(plan.chunks)
@@ -172,9 +169,10 @@ class Launcher:
         if plan.chunks > 1:
             parts = [g.new_zeros((plan.chunks, *g.shape)) for g in d_fresh]
         if layout.cells:
+            zeros = zeros_row(spec, layout) if any(g is None for g in moving) else None
             pointers = [
                 *addresses_of(spec, ready, plan.tables),
-                *(address(zeros if g is None else g) for g in grads[: len(spec.outputs)]),
+                *(address(zeros if g is None else g) for g in moving),
                 *map(address, grads[len(spec.outputs) :]),
                 *map(address, kept),
                 *places,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from seqc.runtime.arguments import Arguments
 from seqc.runtime.backends import choose_backend, constant_to_dynamo
+from seqc.runtime.cpp import CppKernel
+from seqc.runtime.packed import order_of, read_edges, rectangles, take
+from seqc.runtime.spec import state_dtype
 from seqc.runtime.steps import select
 
 
@@ -28,10 +32,12 @@ class Layer(Arguments):
     starts anew, so that every lagged read sees what it would before the first
     step; gradients go to the init of the spec and not to the state passed in.
 
-    ``cu_seqlens``, integers (N + 1,) from 0 to T: N sequences laid end to end in
-    one batch row.  A state passed in belongs to the first of them, every later
-    one starts anew; the state returned is that of the last.  Add ``resets`` at
-    step 0 for the first to start anew as well.
+    ``cu_seqlens``, int32 or int64 (N + 1,) from 0 to T: N sequences laid end to
+    end in one batch row, (1, T, *axes); some may be empty.  A state has a row for
+    each, (N, *axes), passed in and returned.  They run as at most min(N, log2 of
+    the longest + 1) batches, without padding (``seqc.runtime.packed``).  Their
+    lengths are read by Python: on a GPU that waits for the device, unless
+    ``cu_seqlens`` lies on the CPU.
     """
 
     def _single(self, inputs: tuple[Tensor, ...], state: Any, keep: tuple[Tensor, ...]) -> Any:
@@ -63,27 +69,90 @@ class Layer(Arguments):
         resets: Tensor | None,
         cu_seqlens: Tensor | None,
     ) -> tuple[Any, Any]:
-        """``forward``: check, choose the backend, run, dress the outputs."""
+        """``forward``: check, run, dress the outputs."""
         given = inputs[0]
+        inputs = self._enter(inputs, resets)
         if cu_seqlens is not None:
-            self._check_input(next(iter(self.INPUTS)), given, "B, T")
-            self._check_resets(resets, given, "B, T")
-            resets = self._packed_boundaries(cu_seqlens, given, resets)
-        inputs, state = self._enter(inputs, state, resets)
-        keep = self._keep(tuple(given.shape[:2]), given)
-        if self._choose(given.device.type, given.device.index) == "reference":
-            outputs, after = self._stepwise(
-                (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
-            )
+            outputs, after = self._run_packed(inputs, state, resets, cu_seqlens)
         else:
-            fresh = None if resets is None else self._start(given.shape[0], given)
-            outputs, after = self._parallel(inputs, state, fresh, resets, keep)
+            outputs, after = self._run(inputs, self._state(state, given.shape[0], given), resets)
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
 
+    def _run(
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """Choose the backend, and run sequences that were checked."""
+        x = inputs[0]
+        keep = self._keep(tuple(x.shape[:2]), x)
+        if self._choose(x.device.type, x.device.index, x.dtype) == "reference":
+            return self._stepwise(
+                (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
+            )
+        fresh = None if resets is None else self._start(x.shape[0], x)
+        return self._parallel(inputs, state, fresh, resets, keep)
+
+    def _run_packed(
+        self,
+        inputs: tuple[Tensor, ...],
+        state: Any,
+        resets: Tensor | None,
+        cu_seqlens: Tensor,
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """Run sequences that lie end to end, (1, T, *axes), each from its own state."""
+        x = inputs[0]
+        edges = read_edges(type(self).__name__, cu_seqlens, x.shape[0], x.shape[1])
+        count = len(edges) - 1
+        fields = self._state(state, count, x)
+        found = rectangles(edges, self.STREAMS)
+        if not found:  # no steps at all
+            empty = tuple(v.expand(count, *v.shape[1:]) for v in inputs)
+            outputs, after = self._run(empty, fields, None)
+            return tuple(y[:1] for y in outputs), after
+        order = inverse = None
+        if len(found) > 1 or len(found[0].rows) < count:
+            on_host = order_of(found)
+            order, inverse = on_host.to(x.device), on_host.argsort().to(x.device)
+        flat = [take(v[0], order) for v in inputs]
+        marks = None if resets is None else take(resets[0], order)
+        collected: list[tuple[Tensor, ...]] = []
+        begin = 0
+        for r in found:
+            shape, end = (len(r.rows), r.length), begin + len(r.rows) * r.length
+            rows = None if len(r.rows) == count else torch.tensor(r.rows, device=x.device)
+            outputs, after = self._run(
+                tuple(v[begin:end].unflatten(0, shape) for v in flat),
+                self.State(*(take(f, rows) for f in fields)),
+                None if marks is None else marks[begin:end].unflatten(0, shape),
+            )
+            if rows is not None:
+                after = (f.index_copy(0, rows, a) for f, a in zip(fields, after, strict=True))
+            fields = self.State(*after)
+            collected.append(tuple(y.flatten(0, 1) for y in outputs))
+            begin = end
+        joined = (torch.cat(ys) for ys in zip(*collected, strict=True))
+        return tuple(take(y, inverse).unsqueeze(0) for y in joined), fields
+
     @constant_to_dynamo
-    def _choose(self, device: str, index: int | None) -> str:
+    def _choose(self, device: str, index: int | None, dtype: torch.dtype) -> str:
         """The backend for a device, falling back to ``reference`` with one warning."""
-        return choose_backend(self.backend, device, index, type(self).__name__, self.PARALLEL)
+        stored = [state_dtype(dtype)]
+        if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
+            stored.append(torch.get_autocast_dtype("cpu"))
+        return choose_backend(
+            self.backend, device, index, type(self).__name__, self.PARALLEL,
+            self._compiled(CppKernel.loaded, stored),
+            lambda: self._compiled(CppKernel.have, stored),
+        )  # fmt: skip
+
+    def _compiled(
+        self, test: Callable[[CppKernel, torch.dtype], bool], stored: Sequence[torch.dtype]
+    ) -> bool:
+        """Whether a test holds for all C++ kernels that a call may launch."""
+        for kernel in self.KERNELS:
+            target = kernel.targets["cpu"]
+            if not isinstance(target, CppKernel) or not all(test(target, d) for d in stored):
+                return False
+        return True
 
     def _stepwise(
         self,
@@ -134,6 +203,11 @@ class Layer(Arguments):
         x = inputs[0]
         self._check_resets(resets, x, "B")
         taken = self._state(state, x.shape[0], x)
+        if self._choose(x.device.type, x.device.index, x.dtype) != "reference":
+            mask = None if resets is None else resets.unsqueeze(1)
+            ys, after = self._run(tuple(v.unsqueeze(1) for v in self._strip(inputs)), taken, mask)
+            outputs = tuple(y.squeeze(1) for y in ys)
+            return self._dress(outputs, self._result_dtype(x)), self._leave(after)
         if resets is not None:
             taken = self._renew(resets, self._start(x.shape[0], x), taken)
         keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))

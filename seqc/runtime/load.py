@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqc.runtime.backends import SeqcWarning
-from seqc.runtime.build import text_cache_read, text_cache_write
 from seqc.runtime.layer import Layer
+from seqc.runtime.store import text_cache_read, text_cache_write
 
 # With a path, if an empty one, this module can have submodules.
 __path__: list[str] = []

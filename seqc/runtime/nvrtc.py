@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqc.runtime.build import text_cache_read, text_cache_write
+from seqc.runtime.store import text_cache_read, text_cache_write
 
 #: Full accuracy: no fast math, no flushing of subnormal numbers (both NVRTC's defaults, spelled
 #: out).  Everything that is not marked is a device function; the log says registers and spills.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.kernels import transforming
+
 
 class _Sigmoid(torch.autograd.Function):
     """A sigmoid whose derivative, s(x) s(-x), keeps its digits where s(x) is nearly 1."""
@@ -34,10 +36,29 @@ class _Sigmoid(torch.autograd.Function):
         return tangent * sigmoid(x) * sigmoid(-x)
 
 
+class _SigmoidReverse(torch.autograd.Function):
+    """The same without what transforms need, which takes three times as long to call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * sigmoid(x) * sigmoid(-x)
+
+
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)); torch's own derivative, s (1 - s), has no digits left at large x."""
     if torch.compiler.is_compiling():  # which does not take a Function with a tangent of its own
         return torch.sigmoid(x)
+    if not transforming():
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return torch.sigmoid(x)
+        quick: Tensor = _SigmoidReverse.apply(x)  # type: ignore[no-untyped-call]
+        return quick
     result: Tensor = _Sigmoid.apply(x)  # type: ignore[no-untyped-call]
     return result
 

@@ -35,6 +35,8 @@ def begin(layer: Shell, index: int, value: float | Tensor, batch: int, like: Ten
     wide = state_dtype(like.dtype)
     if isinstance(value, Tensor):
         return value.to(wide).expand(shape)
+    if value == 0:  # the most usual, and quicker
+        return torch.zeros(shape, dtype=wide, device=like.device)
     return torch.full(shape, value, dtype=wide, device=like.device)
 
 

@@ -103,6 +103,9 @@ def validate(
         for t in tensors:
             if t.dtype != want:
                 raise TypeError(f"{spec.name}: a {kind} is {t.dtype}, where {want} is expected")
+    places = {str(t.device) for t in (*operands, *constants, *starts, *truths, *renewed)}
+    if len(places) > 1:
+        raise ValueError(f"{spec.name}: tensors on several devices: {', '.join(sorted(places))}")
 
 
 def _unit(tensor: Tensor) -> Tensor:
@@ -113,8 +116,8 @@ def _unit(tensor: Tensor) -> Tensor:
 
 
 def layouts(tensors: Sequence[Tensor | None]) -> list[Any]:
-    """The dtypes, shapes and strides that tables depend on."""
-    return [None if t is None else (t.dtype, t.shape, t.stride()) for t in tensors]
+    """What tables and launches depend on: dtypes, shapes, strides, and which device of its kind."""
+    return [None if t is None else (t.dtype, t.shape, t.stride(), t.get_device()) for t in tensors]
 
 
 def cotangents(
@@ -128,7 +131,11 @@ def cotangents(
 
 
 def zeros_row(spec: KernelSpec, layout: Layout) -> Tensor:
-    """What stands for a cotangent that is zero throughout: one row, read again and again."""
+    """What stands for a cotangent that is zero throughout: one row, read again and again.
+
+    Made at each launch that needs it: a captured graph replays its address, so the row must be
+    of the capture's own memory.
+    """
     width = layout.extents[-1] if spec.axes else 1
     return torch.zeros(max(width, 1), dtype=layout.dtype, device=layout.device)
 

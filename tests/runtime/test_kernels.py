@@ -405,47 +405,7 @@ def test_inputs_of_a_step_have_one_batch() -> None:
         layer.step(randn(2, 3), randn(1, 3))
 
 
-# --- packed sequences ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("spec", [HISTORIES, AHEAD, STRATA], ids=["past", "future", "strata"])
-@pytest.mark.parametrize("edges", [[0, 4, 5, 12], [0, 12], [0, 0, 3, 3, 12, 12]])
-def test_packed_sequences_are_separate_calls(spec: str, edges: list[int], backend: str) -> None:
-    sizes: dict[str, Any] = {} if spec is STRATA else {"input": 2}
-    layer = build(spec, backend, hidden=3, **sizes)
-    xs = inputs_of(layer, 1, 12)
-    y, final = layer(*xs, cu_seqlens=torch.tensor(edges))
-    calls = [layer(*(x[:, a:b] for x in xs)) for a, b in pairwise(edges) if b > a]
-    for i, out in enumerate(outputs_of(y)):
-        assert_close(out, torch.cat([outputs_of(z)[i] for z, _ in calls], 1), 1e-12)
-    for a, b in zip(final, calls[-1][1], strict=True):
-        assert_close(a, b, 1e-12)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_state_belongs_to_the_first_packed_sequence(backend: str) -> None:
-    layer = build(HISTORIES, backend, input=2, hidden=3)
-    (x,), state = inputs_of(layer, 1, 9), fields_of(layer, 1)
-    edges = torch.tensor([0, 4, 9])
-    got, _ = layer(x, state, cu_seqlens=edges)
-    first, second = layer(x[:, :4], state)[0], layer(x[:, 4:])[0]
-    for i, y in enumerate(got):
-        assert_close(y, torch.cat((first[i], second[i]), 1), 1e-12)
-    # With a reset at step 0 it is nobody's.
-    mask = torch.zeros(1, 9, dtype=torch.bool)
-    mask[0, 0] = True
-    got, want = layer(x, state, resets=mask, cu_seqlens=edges)[0], layer(x, cu_seqlens=edges)[0]
-    for a, b in zip(got, want, strict=True):
-        assert_close(a, b, 1e-12)
-
-
-def test_packed_sequences_and_bad_resets() -> None:
-    layer = build(ONE, hidden=3)
-    with pytest.raises(ValueError, match="resets"):
-        layer(
-            randn(1, 6, 3), cu_seqlens=torch.tensor([0, 6]), resets=torch.zeros(6, dtype=torch.bool)
-        )
+# --- masks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -63,7 +63,8 @@ class Solver:
     def _found(self, recurrence: Recurrence, component: Component) -> Stratum:
         """The stratum of a component that reads its past."""
         step = read_step(recurrence, component, self.builder, self.ring)
-        named = [a for a in recurrence.applied if a.state in component.states]
+        # With parts such that one of the states has no past, what is left is looked at as it is.
+        named = [a for a in recurrence.applied if set(a.states) <= set(component.states)]
         if named:
             return self._named(step, named[0])
         if component.others and step.past.obstacle is None:

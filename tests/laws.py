@@ -31,6 +31,16 @@ LAWS: dict[str, tuple[str, str]] = {
         "layer L\n" + HEAD + "state h[t]: hidden\n"
         "h[t] = relu(sigmoid(w[t] + 3) * h[t-1] + 0.3 * x[t])\noutput h[t]\n",
     ),
+    "rectified, of either sign": (
+        "clamped-affine",
+        "layer L\n" + HEAD + "state h[t]: hidden\n"
+        "h[t] = relu(tanh(3 * w[t]) * h[t-1] + x[t])\noutput h[t]\n",
+    ),
+    "limits in any order": (
+        "clamped-affine",
+        "layer L\n" + HEAD + "hyper low = -0.5\nstate h[t]: hidden\n"
+        "h[t] = clamp(tanh(2 * w[t]) * h[t-1] + x[t], low, 1 + w[t])\noutput h[t]\n",
+    ),
     "continued fraction": (
         "mobius",
         "layer L\n" + HEAD + "state h[t]: hidden = 1\n"

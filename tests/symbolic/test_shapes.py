@@ -40,6 +40,22 @@ SCANS = [
     ("h[t] = max(x[t], min(-x[t], 0.9 * h[t-1]))", "clamped-affine", None),
     ("h[t] = 0.5 * clamp(exp(x[t]) * h[t-1], -1, 1) + x[t]", "clamped-affine", None),
     ("h[t] = where(x[t] > 0, clamp(h[t-1] + x[t], 0, 1), x[t])", "clamped-affine", None),
+    # a coefficient of either sign
+    ("h[t] = relu(x[t] * h[t-1] + sin(x[t]))", "clamped-affine", "x[t], sin(x[t]), 0, inf"),
+    ("h[t] = x[t] - max(h[t-1], 0)", "clamped-affine", "-1, x[t], -inf, x[t]"),
+    ("h[t] = -clamp(x[t] * h[t-1], -1, 2)", "clamped-affine", None),
+    (
+        "h[t] = x[t] * relu(h[t-1])",
+        "clamped-affine",
+        "x[t], 0, where(ge(x[t], 0), 0, -inf), where(ge(x[t], 0), inf, 0)",
+    ),
+    ("h[t] = x[t] * clamp(x[t] * h[t-1] + 1, sin(x[t]), 2 - x[t])", "clamped-affine", None),
+    ("h[t] = relu(cos(9 * x[t]) * relu(x[t] * h[t-1] + 1) - 0.2)", "clamped-affine", None),
+    # limits that are not known to be in order
+    ("h[t] = clamp(0.9 * h[t-1], x[t], 0.2)", "clamped-affine", "0.9, 0, x[t], 0.2"),
+    ("h[t] = clamp(x[t] * h[t-1], x[t], sin(x[t]))", "clamped-affine", "x[t], 0, x[t], sin(x[t])"),
+    ("h[t] = min(max(x[t] * h[t-1], x[t]), 0)", "clamped-affine", "x[t], 0, x[t], 0"),
+    ("h[t] = max(min(x[t] * h[t-1], x[t]), 0)", "clamped-affine", None),
     ("h[t] = x[t] / h[t-1]", "mobius", "0, x[t], 1, 0"),
     ("h[t] = x[t] + h[t-1] / (1 + h[t-1])", "mobius", None),
     ("h[t] = (h[t-1] + x[t]) / (x[t] * h[t-1] + 2)", "mobius", "1, x[t], x[t], 2"),
@@ -161,8 +177,8 @@ def tree(s: Stratum, elements: list[tuple[float, ...]], start: tuple[float, ...]
 
 NOT = [
     "h[t] = max(h[t-1], 0.5 * h[t-1] + x[t])",
-    "h[t] = relu(x[t] * h[t-1])",
-    "h[t] = x[t] - max(h[t-1], 0)",
+    "h[t] = abs(h[t-1])",
+    "h[t] = relu(x[t] * h[t-1]) + h[t-1]",
     "h[t] = max(h[t-1], x[t]) + min(h[t-1], 0)",
     "h[t] = h[t-1] + h[t-1] / (1 + h[t-1])",
     "h[t] = h[t-1] * (1 / (1 + h[t-1])) + 1 / h[t-1]",
@@ -257,15 +273,23 @@ def test_an_unknown_one_goes_step_by_step() -> None:
     assert [d.code for d in found.diagnostics] == ["W107"]
 
 
+ROOTED = """
+algebra rooted(a >= 0)
+identity 0
+compose  a2 after a1 = a2 + a1
+apply    h -> h + a
+"""
+
+
 @pytest.mark.parametrize(
     ("update", "why"),
     [
-        ("clamped_affine(x[t], 0, 0, 1)(h[t-1])", "a >= 0 is not proved"),
+        ("rooted(x[t])(h[t-1])", "a >= 0 is not proved"),
         ("affine(h[t-1], 0)(h[t-1])", "depend on the past"),
     ],
 )
 def test_what_a_named_algebra_needs(update: str, why: str) -> None:
-    found = analysis(f"h[t] = {update}")
+    found = own(ROOTED, update)
     (s,) = found.strata
     assert s.method == "march"
     assert why in s.reason

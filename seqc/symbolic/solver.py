@@ -23,6 +23,7 @@ from seqc.symbolic.algebra import acts_affinely, keeps, together
 from seqc.symbolic.domains import choose_domain, law_reason, log_form
 from seqc.symbolic.follow import follow, prove_shape
 from seqc.symbolic.numeric import disagreement
+from seqc.symbolic.rational import quotient
 from seqc.symbolic.refusals import Refusal
 from seqc.symbolic.rewrite import StableBuilder
 from seqc.symbolic.semirings import semiring_of
@@ -226,7 +227,20 @@ class Solver:
             verdict = self._checked(step, law, parts, verdict)
             if verdict == "proved":
                 return self._scan(step, law, parts, verdict)
-        return None
+        return self._quotient(step)
+
+    def _quotient(self, step: Step) -> Stratum | None:
+        """A quotient of affine functions, once common factors are cancelled."""
+        (read,), (root,) = step.reads, step.after
+        law = find_algebra(self.algebras, "mobius", 1)
+        if law is None or self._laws(law, "mobius") != "proved":
+            return None
+        parts = quotient(self.builder, read, root, step.past.past)
+        if parts is None:
+            return None
+        why = "over one denominator and cancelled, the update is (a h + b) / (c h + d)"
+        verdict = self._checked(step, law, parts, Verdict("proved", why))
+        return self._scan(step, law, parts, verdict) if verdict == "proved" else None
 
     def _over_semiring(self, step: Step) -> Stratum | None:
         """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""

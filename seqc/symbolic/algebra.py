@@ -32,6 +32,8 @@ from seqc.symbolic.actions import (
     terms,
 )
 from seqc.symbolic.edges import differ, run_on_edges
+from seqc.symbolic.monomials import join_of, polynomials
+from seqc.symbolic.monomials import symbol as monomial
 from seqc.symbolic.normal import equal
 
 __all__ = [
@@ -191,6 +193,8 @@ def _listing(algebra: Algebra) -> str:
 
 
 def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
+    if _same_polynomials(algebra, name):
+        return Verdict("proved", "both sides have one normal form")
     symbols, sized = laws(algebra, terms)[name]
     joins = sum(n.op in ("max", "min", "logaddexp") for n in algebra.nodes)
     most = _LATTICE_TERMS if joins else _TERMS
@@ -216,6 +220,15 @@ def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
     of = _listing(algebra) if algebra.domains else "the signs that its choices turn on"
     cases = "" if count == 1 else f", in each of {count} cases of {of}"
     return Verdict("proved", f"both sides have one normal form{cases}")
+
+
+def _same_polynomials(algebra: Algebra, name: str) -> bool:
+    """Whether both sides are sums and joins with one normal form; False decides nothing."""
+    if join_of(algebra.nodes) is None:
+        return False
+    symbols, sides = laws(algebra, polynomials)[name]
+    left, right = sides({s: monomial(s) for s in symbols})
+    return all(x is not None and x == y for x, y in zip(left, right, strict=True))
 
 
 def _undecided(sides: Sequence[Any], values: Mapping[str, Any]) -> str | None:

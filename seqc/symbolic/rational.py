@@ -40,9 +40,7 @@ def quotient(
     if len(past) > _NODES or not _small(b, read, root, past):
         return None
     inside = set(past)
-    conditions = dict.fromkeys(
-        b.nodes[n].args[0] for n in past if b.nodes[n].op == "where"
-    )
+    conditions = dict.fromkeys(b.nodes[n].args[0] for n in past if b.nodes[n].op == "where")
     if len(conditions) > _CONDITIONS or any(c in inside for c in conditions):
         return None
     found: dict[tuple[bool, ...], tuple[int, ...]] = {}
@@ -57,7 +55,7 @@ def quotient(
         found = {
             truths[:-1]: tuple(
                 b.op("where", condition, yes, no)
-                for yes, no in zip(form, found[(*truths[:-1], False)], strict=True)
+                for yes, no in zip(form, found[truths[:-1] + (False,)], strict=True)
             )
             for truths, form in found.items()
             if truths[-1]
@@ -139,8 +137,13 @@ def _cancelled(
     coefficients = [sp.expand(p.coeff_monomial(m)) for p in polynomials for m in (h, 1)]
     if any(len(c.args) > _TERMS for c in coefficients if c.is_Add):
         return None
-    if equal(values[root], (coefficients[0] * h + coefficients[1])
-        / (coefficients[2] * h + coefficients[3])) is not True:
+    if (
+        equal(
+            values[root],
+            (coefficients[0] * h + coefficients[1]) / (coefficients[2] * h + coefficients[3]),
+        )
+        is not True
+    ):
         return None
     return tuple(_built(b, c, nodes) for c in coefficients)
 

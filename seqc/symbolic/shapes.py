@@ -57,43 +57,6 @@ def _either(
     return tuple(out)
 
 
-# --- (a, b): a + h joined with b, by max, min or logaddexp
-
-
-def _tropical(law: str, join: str) -> Shape:
-    far = math.inf if join == "min" else -math.inf
-    neutral = (far, far)
-
-    def rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
-        if op in ("add", "sub"):
-            (left, x), (right, y) = args
-            held, free = (left, y) if right is None else (right, x)
-            if held is None or (left is not None and right is not None):
-                return None
-            if op == "sub" and left is None:
-                return None
-            return each(lambda v: ring.op(op, v, free), held)
-        if op == "softplus" and join == "logaddexp":
-            op, args = join, (args[0], (None, ring.number(0.0)))
-        if op == "where":
-            return _chosen(neutral, [args[0], *(_plain(a) for a in args[1:])], ring)
-        if op != join:
-            return None
-        (first, _), (second, _) = (_plain(a) for a in args)
-        assert first is not None
-        assert second is not None
-        return tuple(
-            y if x is None else x if y is None else ring.op(join, x, y)
-            for x, y in zip(first, second, strict=True)
-        )
-
-    def _plain(argument: Argument) -> Argument:
-        form, value = argument
-        return ((None, value) if form is None else form), value
-
-    return Shape(law, neutral, lambda ring: (ring.number(0.0), None), lambda pair, ring: None, rule)
-
-
 # --- (a, b, low, high): min(max(a h + b, low), high)
 
 
@@ -197,9 +160,6 @@ _MOBIUS = (0.0, 0.0, 0.0, 0.0)
 
 #: The cheapest first.
 SHAPES = (
-    _tropical("max_plus", "max"),
-    _tropical("min_plus", "min"),
-    _tropical("log_affine", "logaddexp"),
     Shape(
         "clamped_affine",
         _CLAMPED,

@@ -60,6 +60,11 @@ def test_what_there_is() -> None:
         "block_affine-2",
         "block_affine-3",
         "block_affine-4",
+        *(
+            f"block_{kind}-{n}"
+            for kind in ("max_plus", "min_plus", "log_affine")
+            for n in (2, 3, 4)
+        ),
     ]
 
 

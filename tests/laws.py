@@ -91,13 +91,11 @@ LAWS: dict[str, tuple[str, str]] = {
         "layer L\n" + HEAD + "state a[t]: hidden = 3\n"
         "a[t] = min(min(a[t-1] + w[t], a[t-2] + x[t]), 2 + x[t])\noutput a[t]\n",
     ),
-    "three hidden states": (
+    "two hidden states": (
         "block-log-affine",
-        "layer L\n" + HEAD + "state a[t]: hidden, b[t]: hidden = -1, c[t]: hidden = -2\n"
+        "layer L\n" + HEAD + "state a[t]: hidden, b[t]: hidden = -1\n"
         "a[t] = logaddexp(a[t-1] - 0.4, b[t-1] - softplus(w[t])) + x[t]\n"
-        "b[t] = logaddexp(logaddexp(a[t-1] - 2, b[t-1] - 0.5), c[t-1] - 1) - 0.3 * x[t]\n"
-        "c[t] = log(exp(b[t-1] - 1) + exp(c[t-1] - 0.3)) + 0.5 * w[t]\n"
-        "output a[t], b[t], c[t]\n",
+        "b[t] = log(exp(a[t-1] - 2) + exp(b[t-1] - 0.3)) - 0.3 * x[t]\noutput a[t], b[t]\n",
     ),
     "one stratum reads another": (
         "max-plus",

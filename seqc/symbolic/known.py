@@ -6,6 +6,7 @@ from seqc.ir.graph import Graph
 from seqc.ir.ops import POINTWISE
 from seqc.ir.plan import Stratum
 from seqc.ir.verdict import Verdict
+from seqc.symbolic.base import RangeBuilder
 from seqc.symbolic.semirings import semiring_of
 from seqc.symbolic.step import Step
 
@@ -36,11 +37,11 @@ def along_one_axis(step: Step, nodes: Graph) -> Stratum | None:
     return _stratum(step, title, Verdict("proved", reason), "march", "block", reason)
 
 
-def over_semiring(step: Step, nodes: Graph) -> Stratum | None:
+def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
     """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""
     if step.past.mixing is None or not step.carries:
         return None
-    title = semiring_of(nodes, step.reads, step.past.past, step.after)
+    title = semiring_of(builder.graph, step.reads, step.past.past, step.after, builder.nonnegative)
     if title is None:
         return None
     reason = (

@@ -65,7 +65,7 @@ class Solver(Prover):
         found = shaped(self, step)
         if found is not None:
             return found
-        found = over_semiring(step, self.builder.graph)
+        found = over_semiring(step, self.builder)
         if found is not None:
             self.notes.append(refusals.mixing_over(recurrence, component, found.algebra))
             return found

@@ -42,8 +42,8 @@ __all__ = [
 
 #: Parts with a closed domain, in all functions of a law, beyond which no cases are made.
 _SPLIT = 6
-#: Cases of signs that a proof may have before it.
-_SIGNS = 27
+#: Times that a proof may take a symbol below, at and above zero: 27 cases of three symbols.
+_SIGNS = 13
 #: Terms that a side of a law may come to once it is expanded; fewer where maxima are compared.
 _TERMS = 4000
 _LATTICE_TERMS = 400
@@ -202,13 +202,15 @@ def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
         return Verdict("unknown", "no counterexample in numbers, and too large to expand")
     count = 0
     _, sides = laws(algebra, expressions)[name]
+    splits = 0
     waiting = list(_cases(algebra, symbols))[::-1]
     while waiting:
         values = waiting.pop()
         try:
             left, right = sides(values)
             undecided = _undecided((*left, *right), values)
-            if undecided is not None and len(waiting) < _SIGNS:
+            if undecided is not None and splits < _SIGNS:
+                splits += 1
                 waiting += [{**values, undecided: x} for x in _signs(undecided)]
                 continue
             same = all(equal(x, y) is True for x, y in zip(left, right, strict=True))

@@ -312,3 +312,31 @@ def test_three_hidden_states() -> None:
     grads = [torch.autograd.grad((y * seed).sum(), (x, w)) for y in (got, want)]
     for g, k in zip(*grads, strict=True):
         assert relative_error(g, k) < 1e-10
+
+
+BESIDE = (
+    "layer L\n" + HEAD + "state s[t]: complex hidden, h[t]: hidden\n"
+    "s[t] = 0.9 * cis(w[t]) * s[t-1] + x[t]\n"
+    "h[t] = max_plus(-sigmoid(w[t]), im(s[t-1]))(h[t-1])\ny[t] = h[t] + re(s[t])\noutput y[t]\n"
+)
+
+
+def test_an_algebra_named_beside_a_complex_state() -> None:
+    layer = build(compiled(BESIDE), "cpp", hidden=3)
+    x, w = leaf(randn(1, 2_800, 3, seed=5)), leaf(randn(1, 2_800, 3, seed=6))
+    a = b = h = torch.zeros(1, 3, dtype=torch.float64)
+    rows = []
+    for t in range(2_800):
+        u, v = x[:, t], w[:, t]
+        h = torch.maximum(h - torch.sigmoid(v), b)
+        a, b = (
+            0.9 * (torch.cos(v) * a - torch.sin(v) * b) + u,
+            0.9 * (torch.sin(v) * a + torch.cos(v) * b),
+        )
+        rows.append(h + a)
+    got, want = layer(x, w)[0], torch.stack(rows, 1)
+    assert relative_error(got, want) < 1e-10
+    seed = randn(1, 2_800, 3, seed=7)
+    grads = [torch.autograd.grad((y * seed).sum(), (x, w)) for y in (got, want)]
+    for g, k in zip(*grads, strict=True):
+        assert relative_error(g, k) < 1e-10

@@ -31,6 +31,16 @@ LAWS: dict[str, tuple[str, str]] = {
         "layer L\n" + HEAD + "state h[t]: hidden\n"
         "h[t] = relu(sigmoid(w[t] + 3) * h[t-1] + 0.3 * x[t])\noutput h[t]\n",
     ),
+    "rectified, of either sign": (
+        "clamped-affine",
+        "layer L\n" + HEAD + "state h[t]: hidden\n"
+        "h[t] = relu(tanh(3 * w[t]) * h[t-1] + x[t])\noutput h[t]\n",
+    ),
+    "limits in any order": (
+        "clamped-affine",
+        "layer L\n" + HEAD + "hyper low = -0.5\nstate h[t]: hidden\n"
+        "h[t] = clamp(tanh(2 * w[t]) * h[t-1] + x[t], low, 1 + w[t])\noutput h[t]\n",
+    ),
     "continued fraction": (
         "mobius",
         "layer L\n" + HEAD + "state h[t]: hidden = 1\n"
@@ -63,6 +73,30 @@ LAWS: dict[str, tuple[str, str]] = {
         "c[t] = 0.3 * c[t-1] + 0.4 * d[t-1] + w[t]\n"
         "d[t] = 0.6 * d[t-1] - 0.3 * a[t-1]\noutput a[t], b[t], c[t], d[t]\n",
     ),
+    "variance of a Kalman filter": (
+        "mobius",
+        "layer L\n" + HEAD + "state p[t]: hidden = 1\n"
+        "v[t] = 0.81 * p[t-1] + softplus(w[t])\n"
+        "g[t] = v[t] / (v[t] + softplus(x[t]))\n"
+        "p[t] = (1 - g[t]) * v[t]\noutput p[t]\n",
+    ),
+    "best of two paths": (
+        "block-max-plus",
+        "layer L\n" + HEAD + "state a[t]: hidden, b[t]: hidden = -1\n"
+        "a[t] = max(a[t-1] - 0.1, b[t-1] - softplus(w[t])) + x[t]\n"
+        "b[t] = max(a[t-1] - 2, b[t-1] - 0.2) + w[t]\noutput a[t], b[t]\n",
+    ),
+    "shortest of two paths, delayed": (
+        "block-min-plus",
+        "layer L\n" + HEAD + "state a[t]: hidden = 3\n"
+        "a[t] = min(min(a[t-1] + w[t], a[t-2] + x[t]), 2 + x[t])\noutput a[t]\n",
+    ),
+    "two hidden states": (
+        "block-log-affine",
+        "layer L\n" + HEAD + "state a[t]: hidden, b[t]: hidden = -1\n"
+        "a[t] = logaddexp(a[t-1] - 0.4, b[t-1] - softplus(w[t])) + x[t]\n"
+        "b[t] = log(exp(a[t-1] - 2) + exp(b[t-1] - 0.3)) - 0.3 * x[t]\noutput a[t], b[t]\n",
+    ),
     "one stratum reads another": (
         "max-plus",
         "layer L\n" + HEAD + "state m[t]: hidden, s[t]: hidden, z[t]: hidden\n"
@@ -91,6 +125,24 @@ MARCHES: dict[str, str] = {
     "coupled": "layer L\n" + HEAD + "state p[t]: hidden, q[t]: hidden = 0.1\n"
     "p[t] = tanh(p[t-1] + q[t-1] * w[t] + x[t])\nq[t] = sigmoid(q[t-1] - p[t])\n"
     "output p[t], q[t]\n",
+}
+
+#: Of an algebra that costs more to compose than to apply: they march as well.
+KNOWN: dict[str, tuple[str, str]] = {
+    "six coupled states": (
+        "block-affine",
+        "layer L\n" + HEAD + "state a[t]: hidden, b[t]: hidden, c[t]: hidden\n"
+        "state d[t]: hidden, e[t]: hidden, f[t]: hidden = 1\n"
+        "a[t] = 0.5 * a[t-1] + 0.2 * f[t-1] * sigmoid(w[t]) + x[t]\n"
+        "b[t] = 0.5 * b[t-1] - 0.3 * a[t-1]\nc[t] = 0.4 * c[t-1] + 0.3 * b[t-1] + w[t]\n"
+        "d[t] = 0.3 * d[t-1] - 0.4 * c[t]\ne[t] = 0.2 * e[t-1] + tanh(x[t]) * d[t-1]\n"
+        "f[t] = 0.6 * f[t-1] - 0.1 * e[t-1]\noutput a[t], d[t], f[t]\n",
+    ),
+    "best of five steps ago": (
+        "block-max-plus",
+        "layer L\n" + HEAD + "state h[t]: hidden = -1\n"
+        "h[t] = max(max(h[t-1] - softplus(w[t]), h[t-5] - 0.5), x[t])\noutput h[t]\n",
+    ),
 }
 
 #: Coefficients that are exponentials, in either domain.

@@ -68,6 +68,12 @@ def apply_algebra(builder: Builder, expr: s.Call, name: s.Name, call: Call | Non
     states = _states(builder, expr)
     if states is None:
         return None
+    pairs = [state for state in states if builder.scope.symbols[state].complex]
+    if pairs:
+        message = f"`{shorten(pairs[0])}` is complex, and algebras are of real states"
+        hint = "write the update out: what it is will be found, and proved"
+        builder.error("E091", message, expr.span, call, hint=hint)
+        return None
     algebra = find_algebra(known, name.text, len(states))
     if algebra is None:
         counts = listing([str(len(a.arguments)) for a in known])
@@ -76,7 +82,7 @@ def apply_algebra(builder: Builder, expr: s.Call, name: s.Name, call: Call | Non
         return None
     parts: list[int | None] = []
     for argument in inner.arguments:
-        parts.append((yield builder.number(argument.value, call)))
+        parts.append((yield builder.real(argument.value, call)))
     keywords = any(a.keyword is not None for a in inner.arguments)
     if len(parts) != len(algebra.parts) or keywords:
         message = f"`{name.text}` takes {a_number(len(algebra.parts), 'part')}, in order"

@@ -26,6 +26,8 @@ EXTENTS = (2, 3, 4)
 #: Axes that one value may have: a product of matrices has three before its sum.
 _AXES = 4
 
+#: What goes along an axis, and the operation that joins two terms there.
+_ALONG = {"sum": "add", "max": "max", "min": "min", "logsumexp": "logaddexp"}
 _CHAIN = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
 _COMPARE = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 _TRUTH = {name: getattr(operator, name) for name in _COMPARE.values()} | {"isset": bool}
@@ -112,7 +114,9 @@ class Expander:
         return Cells(axes, nodes)
 
     def _refuse(self, code: str, message: str, span: Span, hint: str = "") -> None:
-        usual = "it is made of + - * /, comparisons, pointwise functions, sum, rename and index"
+        usual = (
+            "it is made of + - * /, comparisons, pointwise functions, sum, max, rename and index"
+        )
         self.builder.problems.error(code, message, span, hint=hint or usual)
 
     def _pointwise(self, op: str, args: Sequence[Cells | None], span: Span) -> Cells | None:
@@ -158,8 +162,12 @@ class Expander:
                 (i,): self.builder.const(float(i), span) for i in range(self.extent)
             }
             return Cells((words[0],), counted)
-        if name == "sum" and plain and len(given) == 2:
-            return self._sum(self.value(given[0].value), words[1], expr)
+        # An axis is no name of a value, so that max(a, b) and max(a, axis) are told apart.
+        along = name in _ALONG and plain and len(given) == 2 and words[1] not in self.names
+        if along and (words[1] or name not in POINTWISE_FUNCTIONS):
+            inner = self.value(given[0].value)
+            if inner is None or words[1] in inner.axes or name not in POINTWISE_FUNCTIONS:
+                return self._joined(inner, words[1], expr, name)
         if name == "rename" and len(given) == 2 and given[0].keyword is None:
             old, new = given[1].keyword, words[1]
             inner = self.value(given[0].value)
@@ -177,14 +185,14 @@ class Expander:
         self._refuse("E090", f"an algebra with axes can't call `{name}` like this", expr.span)
         return None
 
-    def _sum(self, inner: Cells | None, axis: str, expr: s.Call) -> Cells | None:
+    def _joined(self, inner: Cells | None, axis: str, expr: s.Call, name: str) -> Cells | None:
         if inner is None:
             return None
         if axis not in inner.axes:
             hint = f"it has ({', '.join(inner.axes)})"
             span = expr.arguments[1].value.span
             self._refuse(
-                "E049", "`sum` goes along an axis that the value does not have", span, hint
+                "E049", f"`{name}` goes along an axis that the value does not have", span, hint
             )
             return None
         place = inner.axes.index(axis)
@@ -194,5 +202,6 @@ class Expander:
             rest = at[:place] + at[place + 1 :]
             n = inner.nodes[at]
             seen = nodes.get(rest)
-            nodes[rest] = n if seen is None else self.builder.add("add", seen, n, span=expr.span)
+            joined = _ALONG[name]
+            nodes[rest] = n if seen is None else self.builder.add(joined, seen, n, span=expr.span)
         return Cells(tuple(a for a in inner.axes if a != axis), nodes)

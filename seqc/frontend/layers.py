@@ -86,6 +86,7 @@ def build_layer(
     roots = [n for named in real.values() for _, n in named]
     if any(node.op == "complex" for node in graph):
         roots += [n for s in scope.states for _, n in builder.named(s, starts[s] or 0)]
+        roots += [n for a in builder.applied.values() for n in a.parts]
         graph, moved = without_pairs(graph, scope.axis_order, roots)
     states = tuple(
         State(part, symbol.axes or (), moved[start], moved[update], symbol.span)
@@ -119,7 +120,10 @@ def build_layer(
         outputs,
         graph,
         doc,
-        tuple(builder.applied[n] for n in order if n in builder.applied),
+        tuple(
+            replace(a, parts=tuple(moved[n] for n in a.parts))
+            for a in (builder.applied[n] for n in order if n in builder.applied)
+        ),
         _of_parts(solves, real),
         source,
         head.span,

@@ -23,9 +23,10 @@ class Stratum:
     element, free of the carries: after = law.apply(parts, carries).  None and empty
     where the stratum fits no algebra; then ``obstacle`` is the term in the way.
 
-    ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, but each
-    channel, or each channel of the axes that are not mixed, goes its own way: step by
-    step within one fused kernel), ``sequential`` (the reference, step by step).
+    ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, or one that
+    costs more to compose than it gains, but each channel, or each channel of the axes
+    that are not mixed, goes its own way: step by step within one fused kernel),
+    ``sequential`` (the reference, step by step).
 
     ``coefficient`` and ``offset`` are the parts of an affine stratum of one state.
     ``log_coefficient`` and ``log_offset`` are its log-domain form, where both are

@@ -21,6 +21,8 @@ _MANY = 1_000_000
 #: The number that a projective algebra's parts may be multiplied by; no name of a spec's.
 FACTOR = "[factor]"
 
+#: The laws that say of parts what composing them does.
+COMPOSITION = ("associativity", "left identity", "right identity")
 #: What a law says: both sides, from the values of its free symbols.
 Sides = Callable[[Mapping[str, Any]], tuple[Sequence[Any], Sequence[Any]]]
 
@@ -93,12 +95,13 @@ def apply(
 
 
 def laws(
-    algebra: Algebra, evaluator: Evaluator = floats
+    algebra: Algebra, evaluator: Evaluator = floats, acting: Sequence[str] = ()
 ) -> dict[str, tuple[tuple[str, ...], Sides]]:
     """law -> (its free symbols, its two sides).
 
-    The parts of three functions are named ``a3``, ``a2``, ``a1`` (the latest first), or
-    ``a[3]``, … where a state has such a name.
+    Those of composition compare the parts of functions, but for the ``acting`` ones, which compare
+    what the functions make of a state.  The parts of three functions are named ``a3``, ``a2``,
+    ``a1`` (the latest first), or ``a[3]``, … where a state has such a name.
     """
     taken = {f"{p}{k}" for p in algebra.parts for k in (1, 2, 3)} & set(algebra.arguments)
 
@@ -139,4 +142,15 @@ def laws(
             (*part(1), *algebra.arguments, FACTOR),
             lambda v: (on(tuple(x * v[FACTOR] for x in f(v, 1)), h(v)), on(f(v, 1), h(v))),
         )
+
+    def acted(sides: Sides) -> Sides:
+        def both(v: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+            left, right = sides(v)
+            return on(left, h(v)), on(right, h(v))
+
+        return both
+
+    for name in acting:
+        symbols, sides = found[name]
+        found[name] = (*symbols, *algebra.arguments), acted(sides)
     return found

@@ -21,8 +21,19 @@ from typing import Any
 from seqc.ir.algebra import Algebra, Domain
 from seqc.ir.report import LawReport as Law
 from seqc.ir.verdict import Interval, Verdict
-from seqc.symbolic.actions import Sides, apply, compose, expressions, identity, laws, terms
+from seqc.symbolic.actions import (
+    COMPOSITION,
+    Sides,
+    apply,
+    compose,
+    expressions,
+    identity,
+    laws,
+    terms,
+)
 from seqc.symbolic.edges import differ, run_on_edges
+from seqc.symbolic.monomials import join_of, polynomials
+from seqc.symbolic.monomials import symbol as monomial
 from seqc.symbolic.normal import equal
 
 __all__ = [
@@ -31,6 +42,8 @@ __all__ = [
 
 #: Parts with a closed domain, in all functions of a law, beyond which no cases are made.
 _SPLIT = 6
+#: Times that a proof may take a symbol below, at and above zero: 27 cases of three symbols.
+_SIGNS = 13
 #: Terms that a side of a law may come to once it is expanded; fewer where maxima are compared.
 _TERMS = 4000
 _LATTICE_TERMS = 400
@@ -42,16 +55,38 @@ _JOINS = 16
 def prove(algebra: Algebra) -> tuple[Law, ...]:
     """The laws that a scan relies on, each with what its proof came to; remembered per process."""
     numeric = laws(algebra)
-    out: list[Law] = []
+    found: dict[str, Verdict] = {}
     for name, (symbols, sides) in numeric.items():
         counterexample = _refute(algebra, symbols, sides)
         if counterexample is not None:
-            out.append(Law(name, _refuted(sides, counterexample)))
+            found[name] = _refuted(sides, counterexample)
         else:
-            out.append(Law(name, _prove_symbolically(algebra, name)))
+            found[name] = _prove_symbolically(algebra, name)
+    numeric |= _as_functions(algebra, found)
+    out = [Law(name, verdict) for name, verdict in found.items()]
     if algebra.domains:
         out.append(Law("domains", _prove_domains(algebra)))
     return (*out, Law("floats", run_on_edges(algebra, numeric)))
+
+
+def _as_functions(
+    algebra: Algebra, found: dict[str, Verdict]
+) -> dict[str, tuple[tuple[str, ...], Sides]]:
+    """The laws of composition that fail of parts, but hold of the functions that they stand for.
+
+    Some functions have several names: between limits that are not in order, the lower one does not
+    matter.  All that a scan needs is what the composition does to a state; that this is what its
+    functions do in turn, in any grouping, follows where apply is a homomorphism.
+    """
+    if any(found[law] != "proved" for law in ("homomorphism", "identity acts as identity")):
+        return {}
+    acting = [law for law in COMPOSITION if found[law] == "refuted"]
+    numeric = laws(algebra, acting=acting)
+    sound = {law: numeric[law] for law in acting if _refute(algebra, *numeric[law]) is None}
+    for law in sound:
+        why = "both sides are the same function, apply being a homomorphism"
+        found[law] = Verdict("proved", f"{why}; their parts may differ")
+    return sound
 
 
 @lru_cache(maxsize=64)
@@ -158,6 +193,8 @@ def _listing(algebra: Algebra) -> str:
 
 
 def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
+    if _same_polynomials(algebra, name):
+        return Verdict("proved", "both sides have one normal form")
     symbols, sized = laws(algebra, terms)[name]
     joins = sum(n.op in ("max", "min", "logaddexp") for n in algebra.nodes)
     most = _LATTICE_TERMS if joins else _TERMS
@@ -165,17 +202,57 @@ def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
         return Verdict("unknown", "no counterexample in numbers, and too large to expand")
     count = 0
     _, sides = laws(algebra, expressions)[name]
-    for values in _cases(algebra, symbols):
-        count += 1
+    splits = 0
+    waiting = list(_cases(algebra, symbols))[::-1]
+    while waiting:
+        values = waiting.pop()
         try:
             left, right = sides(values)
+            undecided = _undecided((*left, *right), values)
+            if undecided is not None and splits < _SIGNS:
+                splits += 1
+                waiting += [{**values, undecided: x} for x in _signs(undecided)]
+                continue
             same = all(equal(x, y) is True for x, y in zip(left, right, strict=True))
         except (TypeError, ValueError):  # sympy refuses to compare the NaN that 0 * inf is
             return Verdict("unknown", "a side is not defined: it holds 0 * inf")
         if not same:
             return Verdict("unknown", "no counterexample in numbers, and no proof by expansion")
-    cases = "" if count == 1 else f", in each of {count} cases of {_listing(algebra)}"
+        count += 1
+    of = _listing(algebra) if algebra.domains else "the signs that its choices turn on"
+    cases = "" if count == 1 else f", in each of {count} cases of {of}"
     return Verdict("proved", f"both sides have one normal form{cases}")
+
+
+def _same_polynomials(algebra: Algebra, name: str) -> bool:
+    """Whether both sides are sums and joins with one normal form; False decides nothing."""
+    if join_of(algebra.nodes) is None:
+        return False
+    symbols, sides = laws(algebra, polynomials)[name]
+    left, right = sides({s: monomial(s) for s in symbols})
+    return all(x is not None and x == y for x, y in zip(left, right, strict=True))
+
+
+def _undecided(sides: Sequence[Any], values: Mapping[str, Any]) -> str | None:
+    """The first symbol without a known sign that a choice depends on, of either side."""
+    import sympy as sp
+
+    known = {v: name for name, v in values.items() if v.is_Symbol and v.is_zero is None}
+    for side in sides:
+        for condition in sorted(sp.sympify(side).atoms(sp.core.relational.Relational), key=str):
+            found = [
+                v for v in condition.free_symbols if v in known and v.is_extended_positive is None
+            ]
+            if found:
+                return min(known[v] for v in found)
+    return None
+
+
+def _signs(name: str) -> tuple[Any, ...]:
+    """The symbol below zero, zero, and above."""
+    import sympy as sp
+
+    return sp.Symbol(name, negative=True), sp.Integer(0), sp.Symbol(name, positive=True)
 
 
 def _samples(algebra: Algebra, symbols: Sequence[str]) -> Iterator[dict[str, float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 CODES: dict[str, str] = {
     "W101": "a state is nonlinear in its past, so it runs step by step",
-    "W102": "states depend on one another, which no algebra at hand can scan",
+    # W102 was: more coupled carries than an algebra was written for
     "W103": "a state is read with a lag of 2 or more, which no algebra at hand can scan",
     "W104": "a state mixes its channels from step to step, which no algebra at hand can scan",
     "W105": "an equation is read with a lag inside a cycle, so it is a state in all but name",

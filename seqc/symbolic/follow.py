@@ -36,7 +36,10 @@ _MAX = {"le": (1, 0), "lt": (1, 0), "ge": (0, 1), "gt": (0, 1)}
 
 
 def view(b: RangeBuilder, n: int, depth: int = 3) -> tuple[str, tuple[int, ...]]:
-    """Operation and arguments of a node; a choice of the larger or smaller of two as max or min."""
+    """Operation and arguments of a node; a choice of the larger or smaller of two as max or min.
+
+    A choice between limits in either order is ``clamp(u, low, high)``: min(max(u, low), high).
+    """
     node = b.nodes[n]
     if node.op != "where":
         return node.op, node.args
@@ -51,14 +54,18 @@ def view(b: RangeBuilder, n: int, depth: int = 3) -> tuple[str, tuple[int, ...]]
     if (yes, no) == (smaller, larger):
         return "min", (yes, no)
     # where(u < low, low, min(u, high)) is max(low, min(u, high)) if low <= high; and mirrored.
+    # As clamp has it, where(u < low, min(low, high), min(u, high)), it is min(max(u, low), high) in
+    # either order.
     inner, parts = view(b, no, depth - 1) if depth else ("", ())
     if inner in ("min", "max") and len(parts) == 2:
         u, limit = (smaller, larger) if inner == "min" else (larger, smaller)
-        if yes == limit and u in parts:
+        if u in parts:
             other = parts[1] if parts[0] == u else parts[0]
             low, high = (limit, other) if inner == "min" else (other, limit)
-            if b.ranges[low].hi <= b.ranges[high].lo:
+            if yes == limit and b.ranges[low].hi <= b.ranges[high].lo:
                 return ("max" if inner == "min" else "min"), (yes, no)
+            if inner == "min" and view(b, yes, 0) in (("min", (low, high)), ("min", (high, low))):
+                return "clamp", (u, low, high)
     return node.op, node.args
 
 
@@ -78,7 +85,7 @@ def follow(
         if n == read:
             continue
         op, args = view(b, n)
-        if op not in POINTWISE:
+        if op not in POINTWISE and op != "clamp":
             continue
         held = [a in inside for a in args]
         values = [None if h else free(a) for a, h in zip(args, held, strict=True)]
@@ -110,7 +117,8 @@ def prove_shape(
     if len(conditions) > _CONDITIONS or large:
         return Verdict("unknown", "the update is too large to prove its form")
     for truths in itertools.product((True, False), repeat=len(conditions)):
-        if not _holds(b, read, root, past, shape, law, dict(zip(conditions, truths, strict=True))):
+        given = dict(zip(conditions, truths, strict=True))
+        if not _holds_for_signs(b, read, root, past, shape, law, given):
             return Verdict("unknown", f"that the update is {law.title} is not proved")
     states = f"{', '.join(law.parts)} applied to the past"
     return Verdict("proved", f"update - ({states}) is zero in one normal form")
@@ -120,6 +128,8 @@ def _too_deep(b: RangeBuilder, past: Sequence[int]) -> bool:
     """Whether there are more joins on the way than a normal form is written out for."""
     met = [view(b, n)[0] for n in past]
     counts = {kind: met.count(kind) for kind in _JOINS}
+    for kind in ("max", "min"):
+        counts[kind] += met.count("clamp")
     mixed = counts["max"] and counts["min"] and counts["max"] + counts["min"] > _MIXED
     return bool(mixed) or any(counts[kind] > most for kind, most in _JOINS.items())
 
@@ -135,6 +145,36 @@ def _conditions(b: RangeBuilder, past: Sequence[int]) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+class _Undecided(Exception):
+    """The form turns on the sign of a node."""
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+
+
+def _holds_for_signs(
+    b: RangeBuilder,
+    read: int,
+    root: int,
+    past: Sequence[int],
+    shape: Shape,
+    law: Algebra,
+    truths: Mapping[int, bool],
+) -> bool:
+    """Whether the form holds for either sign of the nodes on whose signs it turns."""
+    waiting: list[dict[int, str]] = [{}]
+    while waiting:
+        signs = waiting.pop()
+        try:
+            if not _holds(b, read, root, past, shape, law, truths, signs):
+                return False
+        except _Undecided as found:
+            if found.node < 0 or len(signs) == _CONDITIONS:
+                return False
+            waiting += [{**signs, found.node: sign} for sign in ("nonnegative", "negative")]
+    return True
+
+
 def _holds(
     b: RangeBuilder,
     read: int,
@@ -143,6 +183,7 @@ def _holds(
     shape: Shape,
     law: Algebra,
     truths: Mapping[int, bool],
+    signs: Mapping[int, str],
 ) -> bool:
     import sympy as sp
 
@@ -152,7 +193,17 @@ def _holds(
     def op(name: str, *args: Any) -> Any:
         if name == "where":
             return args[1] if args[0] else args[2]
+        if name == "ge":
+            return above(args[0])
+        if name == "clamp":
+            return sp.Min(sp.Max(args[0], args[1]), args[2])
         return table[name](*args)
+
+    def above(value: Any) -> bool:
+        if value.is_nonnegative is not None:
+            return bool(value.is_nonnegative)
+        free = [n for n, symbol in symbols.items() if value.has(symbol) and n not in signs]
+        raise _Undecided(min(free, default=-1))
 
     def free(n: int) -> Any:
         if n in truths:
@@ -161,7 +212,7 @@ def _holds(
             literal = b.value(n)
             where = b.ranges[n]
             facts = {"positive": True} if where.positive else {"nonnegative": where.nonnegative}
-            facts = facts if where.nonnegative else {"real": True}
+            facts = facts if where.nonnegative else {signs.get(n, "real"): True}
             symbols[n] = sp.Symbol(f"s{n}", **facts) if literal is None else number(literal)
         return symbols[n]
 

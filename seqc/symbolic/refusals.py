@@ -85,15 +85,6 @@ def too_late(recurrence: Recurrence, component: Component) -> Refusal:
     return Refusal("W103", reason, reason, nodes[late].span or span_of(recurrence, name))
 
 
-def too_many(recurrence: Recurrence, component: Component, count: int, most: int) -> Refusal:
-    """Linear, but in more carries than block-affine has states."""
-    together = " and ".join(component.states)
-    verb = "carries" if len(component.states) == 1 else "carry"
-    reason = f"{together} {verb} {count} values from step to step; a scan takes {most} at most"
-    span = span_of(recurrence, component.states[0])
-    return Refusal("W102", reason, reason, span, algebra="block-affine")
-
-
 def mixing(recurrence: Recurrence, component: Component, past: Linearity) -> Refusal:
     """Linear, with a full matrix a step."""
     name = component.states[0]

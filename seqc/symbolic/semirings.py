@@ -5,7 +5,7 @@ plus a number; a Viterbi recursion likewise with a maximum.  Found by following 
 sums with what is free of it, maxima or logaddexps of two such terms or along an axis, choices by
 what is free of it, and renamed axes.  A logsumexp is seen as the library writes it, m + log(sum(exp
 (u - m))), whatever m is: in exact arithmetic it cancels, so that m may depend on the past as it
-likes.
+likes; also with weights >= 0, as log(sum(A exp(u))) with probabilities A.
 
 Source: Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (2002), for the
 two semirings.
@@ -13,7 +13,7 @@ two semirings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from seqc.ir.graph import Graph
 
@@ -26,18 +26,27 @@ SEMIRINGS = {
 
 
 def semiring_of(
-    nodes: Graph, reads: Sequence[int], past: Sequence[int], after: Sequence[int]
+    nodes: Graph,
+    reads: Sequence[int],
+    past: Sequence[int],
+    after: Sequence[int],
+    nonnegative: Callable[[int], bool],
 ) -> str | None:
     """The title of the algebra over whose semiring every update is linear in the reads."""
     for title, (join, along) in SEMIRINGS.items():
-        linear = _linear(nodes, frozenset(reads), past, join, along)
+        linear = _linear(nodes, frozenset(reads), past, join, along, nonnegative)
         if all(n in linear or n not in past for n in after):
             return title
     return None
 
 
 def _linear(
-    nodes: Graph, reads: frozenset[int], past: Sequence[int], join: str, along: str
+    nodes: Graph,
+    reads: frozenset[int],
+    past: Sequence[int],
+    join: str,
+    along: str,
+    nonnegative: Callable[[int], bool],
 ) -> frozenset[int]:
     held = frozenset(past)
     found: set[int] = set()
@@ -48,10 +57,11 @@ def _linear(
             continue
         free = [a not in held for a in node.args]
         sound = [f or a in found for f, a in zip(free, node.args, strict=True)]
-        if node.op == "add":
-            one = sum(not f for f in free) == 1 and all(sound)
-            summed = _summed(nodes, n) if join == "logaddexp" else None
-            linear = one or (summed is not None and summed in found)
+        summed = _summed(nodes, n, held, nonnegative) if join == "logaddexp" else None
+        if summed is not None and summed in found:
+            linear = True
+        elif node.op == "add":
+            linear = sum(not f for f in free) == 1 and all(sound)
         elif node.op == "sub":
             linear = free[1] and sound[0]
         elif node.op in (join, "rename"):
@@ -67,20 +77,43 @@ def _linear(
     return frozenset(found)
 
 
-def _summed(nodes: Graph, n: int) -> int | None:
-    """u of m + log(sum(exp(u - m), axis)); None for any other sum."""
+def _summed(
+    nodes: Graph, n: int, held: frozenset[int], nonnegative: Callable[[int], bool]
+) -> int | None:
+    """u of m + log(sum(w exp(u - m), axis)) and of log(sum(w exp(u), axis)), where w >= 0 is free
+    of the past; None of any other."""
+    alone = _exponent(nodes, _log_of(nodes, n), held, nonnegative)
+    if alone is not None:
+        return alone[0]
+    if nodes[n].op != "add":
+        return None
     for m, logarithm in (nodes[n].args, nodes[n].args[::-1]):
-        total = _log_of(nodes, logarithm)
-        if total is None or nodes[total].op != "reduce" or nodes[total].attrs[0] != "sum":
+        inside = _exponent(nodes, _log_of(nodes, logarithm), held, nonnegative)
+        if inside is None or nodes[inside[0]].op != "sub":
             continue
-        inner = nodes[nodes[total].args[0]]
-        if inner.op != "exp":
-            continue
-        shifted = nodes[inner.args[0]]
-        axis = str(nodes[total].attrs[1])
-        if shifted.op == "sub" and shifted.args[1] == m and axis not in nodes[m].axes:
-            return shifted.args[0]
+        u, shift = nodes[inside[0]].args
+        if shift == m and inside[1] not in nodes[m].axes:
+            return u
     return None
+
+
+def _exponent(
+    nodes: Graph, total: int | None, held: frozenset[int], nonnegative: Callable[[int], bool]
+) -> tuple[int, str] | None:
+    """u and the axis of sum(w exp(u), axis), w being factors that are >= 0 and free of the past."""
+    if total is None or nodes[total].op != "reduce" or nodes[total].attrs[0] != "sum":
+        return None
+    inner = nodes[total].args[0]
+    while nodes[inner].op in ("mul", "div"):
+        left, right = nodes[inner].args
+        if nodes[inner].op == "mul" and left not in held:
+            left, right = right, left
+        if right in held or not nonnegative(right):
+            return None
+        inner = left
+    if nodes[inner].op != "exp":
+        return None
+    return nodes[inner].args[0], str(nodes[total].attrs[1])
 
 
 def _log_of(nodes: Graph, n: int) -> int | None:

@@ -36,10 +36,16 @@ def each(op: Callable[[Any], Any], form: Sequence[Any]) -> Form:
     return tuple(None if x is None else op(x) for x in form)
 
 
-def _chosen(shape: tuple[float, ...], args: Sequence[Argument], ring: Ring) -> Form | None:
+def _chosen(neutral: tuple[float, ...], args: Sequence[Argument], ring: Ring) -> Form | None:
     """A choice by a condition that is free of the carry, part by part."""
     (held, condition), (yes, _), (no, _) = args
-    if held is not None or yes is None or no is None:
+    return None if held is not None else _either(neutral, condition, yes, no, ring)
+
+
+def _either(
+    shape: tuple[float, ...], condition: Any, yes: Form | None, no: Form | None, ring: Ring
+) -> Form | None:
+    if yes is None or no is None:
         return None
     out: list[Any] = []
     for x, y, neutral in zip(yes, no, shape, strict=True):
@@ -51,43 +57,6 @@ def _chosen(shape: tuple[float, ...], args: Sequence[Argument], ring: Ring) -> F
     return tuple(out)
 
 
-# --- (a, b): a + h joined with b, by max, min or logaddexp
-
-
-def _tropical(law: str, join: str) -> Shape:
-    far = math.inf if join == "min" else -math.inf
-    neutral = (far, far)
-
-    def rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
-        if op in ("add", "sub"):
-            (left, x), (right, y) = args
-            held, free = (left, y) if right is None else (right, x)
-            if held is None or (left is not None and right is not None):
-                return None
-            if op == "sub" and left is None:
-                return None
-            return each(lambda v: ring.op(op, v, free), held)
-        if op == "softplus" and join == "logaddexp":
-            op, args = join, (args[0], (None, ring.number(0.0)))
-        if op == "where":
-            return _chosen(neutral, [args[0], *(_plain(a) for a in args[1:])], ring)
-        if op != join:
-            return None
-        (first, _), (second, _) = (_plain(a) for a in args)
-        assert first is not None
-        assert second is not None
-        return tuple(
-            y if x is None else x if y is None else ring.op(join, x, y)
-            for x, y in zip(first, second, strict=True)
-        )
-
-    def _plain(argument: Argument) -> Argument:
-        form, value = argument
-        return ((None, value) if form is None else form), value
-
-    return Shape(law, neutral, lambda ring: (ring.number(0.0), None), lambda pair, ring: None, rule)
-
-
 # --- (a, b, low, high): min(max(a h + b, low), high)
 
 
@@ -95,9 +64,19 @@ def _clamped_rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
     if op == "where":
         plain = [((ring.number(0.0), v, None, None) if f is None else f, v) for f, v in args[1:]]
         return _chosen(_CLAMPED, [args[0], *plain], ring)
+    if op == "neg":
+        return (
+            None if args[0][0] is None else _turned(args[0][0], lambda v: ring.op("neg", v), ring)
+        )
+    if op == "clamp":
+        raised = _clamped_rule("max", args[:2], ring)
+        return None if raised is None else _clamped_rule("min", ((raised, None), args[2]), ring)
     if op not in ("add", "sub", "mul", "div", "max", "min"):
         return None
     (left, x), (right, y) = args
+    if op == "sub" and left is None and right is not None:
+        op, left = "add", _turned(right, lambda v: ring.op("neg", v), ring)
+        right, y = None, x
     if left is None and op in ("add", "mul", "max", "min"):
         left, right, y = right, left, x
     if left is None or right is not None:
@@ -106,11 +85,27 @@ def _clamped_rule(op: str, args: Sequence[Argument], ring: Ring) -> Form | None:
     if op in ("add", "sub"):
         return (a, *each(lambda v: ring.op(op, v, y), (b, low, high)))
     if op in ("mul", "div"):
-        return each(lambda v: ring.op(op, v, y), left) if ring.nonnegative(y) else None
+        return _scaled(left, lambda v: ring.op(op, v, y), y, ring)
     high_ = None if high is None else ring.op(op, high, y)
     if op == "min":
         return a, b, low, y if high is None else high_
     return a, b, y if low is None else ring.op("max", low, y), high_
+
+
+def _turned(form: Form, scale: Callable[[Any], Any], ring: Ring) -> Form:
+    """The form scaled by what is not above zero, which swaps its limits."""
+    a, b, low, high = form
+    least = low if high is None or low is None else ring.op("min", low, high)
+    return (*each(scale, (a, b)), *each(scale, (high, least)))
+
+
+def _scaled(form: Form, scale: Callable[[Any], Any], by: Any, ring: Ring) -> Form | None:
+    """The form scaled by what has a sign, known or not."""
+    upright = each(scale, form)
+    if ring.nonnegative(by) or (form[2] is None and form[3] is None):
+        return upright
+    positive = ring.op("ge", by, ring.number(0.0))
+    return _either(_CLAMPED, positive, upright, _turned(form, scale, ring), ring)
 
 
 _CLAMPED = (0.0, 0.0, -math.inf, math.inf)
@@ -165,9 +160,6 @@ _MOBIUS = (0.0, 0.0, 0.0, 0.0)
 
 #: The cheapest first.
 SHAPES = (
-    _tropical("max_plus", "max"),
-    _tropical("min_plus", "min"),
-    _tropical("log_affine", "logaddexp"),
     Shape(
         "clamped_affine",
         _CLAMPED,

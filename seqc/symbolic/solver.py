@@ -1,47 +1,35 @@
 """One stratum: the cheapest algebra that fits its equations, with the proof that it does.
 
 In order: an algebra that the spec names; affine and block-affine (rotation among
-them), by collecting coefficients; the shapes of one carry (max-plus, clamped affine,
-…); a march, where every channel goes its own way or is mixed along one axis alone;
-else the reference.
+them), by collecting coefficients; maxima and logaddexps of carries (max-plus, …);
+the shapes of one carry (clamped affine, Möbius); a march, where every channel goes
+its own way or is mixed along one axis alone; else the reference.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from seqc.diagnostics import Diagnostic, Span
+from seqc.diagnostics import Span
 from seqc.ir.algebra import Algebra, find_algebra
 from seqc.ir.graph import reachable
-from seqc.ir.ops import POINTWISE
 from seqc.ir.plan import Stratum
 from seqc.ir.recurrence import Application, Recurrence
 from seqc.ir.verdict import Verdict
 from seqc.symbolic import refusals
-from seqc.symbolic.affine import Linearity, Ring, prove_affine
-from seqc.symbolic.algebra import acts_affinely, keeps, together
-from seqc.symbolic.domains import choose_domain, law_reason, log_form
-from seqc.symbolic.follow import follow, prove_shape
-from seqc.symbolic.numeric import disagreement
+from seqc.symbolic.affine import Linearity, prove_affine
+from seqc.symbolic.domains import choose_domain, log_form
+from seqc.symbolic.known import along_one_axis, marched, over_semiring
+from seqc.symbolic.methods import why_march
+from seqc.symbolic.nonlinear import shaped
+from seqc.symbolic.prover import Prover
 from seqc.symbolic.refusals import Refusal
-from seqc.symbolic.rewrite import StableBuilder
-from seqc.symbolic.semirings import semiring_of
-from seqc.symbolic.shapes import SHAPES
 from seqc.symbolic.step import Step, carry_node, read_step
 from seqc.symbolic.strata import Component
 
-#: Carries of one stratum that is scanned: block-affine is written out for so many states.
-_SCANNED = 4
 
-
-class Solver:
+class Solver(Prover):
     """Strata of one recurrence; ``notes`` collects what there is to say of them."""
-
-    def __init__(self, algebras: tuple[Algebra, ...], builder: StableBuilder) -> None:
-        self.algebras = algebras
-        self.builder = builder
-        self.ring = Ring(builder.op, builder.const, builder.nonnegative)
-        self.notes: list[Diagnostic] = []
 
     def stratum(self, recurrence: Recurrence, component: Component) -> Stratum:
         """The stratum of a component; builds the nodes of its parts."""
@@ -63,7 +51,8 @@ class Solver:
     def _found(self, recurrence: Recurrence, component: Component) -> Stratum:
         """The stratum of a component that reads its past."""
         step = read_step(recurrence, component, self.builder, self.ring)
-        named = [a for a in recurrence.applied if a.state in component.states]
+        # With parts such that one of the states has no past, what is left is looked at as it is.
+        named = [a for a in recurrence.applied if set(a.states) <= set(component.states)]
         if named:
             return self._named(step, named[0])
         if component.others and step.past.obstacle is None:
@@ -71,51 +60,23 @@ class Solver:
         if step.past.obstacle is None and step.jacobian != "full":
             return self._linear(step)
         if step.past.obstacle is None:
-            return self._mixing(step)
-        found = self._shaped(step) or self._over_semiring(step)
+            refusal = refusals.mixing(recurrence, component, step.past)
+            return along_one_axis(step, self.builder.graph) or self._refused(step, refusal)
+        found = shaped(self, step)
         if found is not None:
             return found
+        found = over_semiring(step, self.builder)
+        if found is not None:
+            self.notes.append(refusals.mixing_over(recurrence, component, found.algebra))
+            return found
         return self._refused(step, refusals.nonlinear(recurrence, component, step.past.obstacle))
-
-    # ---- laws
-
-    def _laws(self, law: Algebra | None, name: str) -> Verdict:
-        """What the laws of an algebra come to, together; a refuted one is an error."""
-        if law is None:
-            return Verdict("unknown", f"no algebra named {name} is at hand")
-        verdict, refuted = together(law)
-        if refuted:
-            self.notes.append(refusals.refuted_law(law, refuted, verdict))
-        if verdict == "proved" and law.name == "affine" and law in self.algebras:
-            if not acts_affinely(law):
-                return Verdict("unknown", "algebra affine does not apply as a * h + b")
-        return verdict
-
-    def _domains(self, law: Algebra, parts: tuple[int, ...]) -> str:
-        """The domain that is not proved of its part; empty where all are."""
-        for d in law.domains:
-            lies = self.builder.ranges[parts[law.parts.index(d.part)]]
-            if not keeps(d, lies):
-                return f"{d} is not proved of its part, which lies in {lies}"
-        return ""
-
-    def _checked(
-        self, step: Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict
-    ) -> Verdict:
-        """The verdict, unless numbers speak against it."""
-        if verdict != "proved":
-            return verdict
-        differs = disagreement(self.builder.graph, step.reads, step.after, law, parts)
-        if differs is not None:
-            return Verdict("unknown", "the rewritten form differs in numbers", differs)
-        return verdict
 
     # ---- kinds of strata
 
     def _free(self, recurrence: Recurrence, component: Component) -> Stratum:
         """A state that does not depend on its past: affine, with the coefficient zero."""
         law = find_algebra(self.algebras, "affine", 1)
-        laws = self._laws(law, "affine")
+        laws = self.laws(law, "affine")
         state = recurrence.state(component.states[0])
         read = carry_node(self.builder, recurrence, state.name, 1)
         step = Step(
@@ -131,32 +92,39 @@ class Solver:
         count = len(step.carries)
         if not count:
             return self._refused(step, refusals.too_late(step.recurrence, step.component))
-        graph = self.builder.graph
-        if count > _SCANNED:
-            verdict = Verdict("unknown", f"{count} carries are more than an algebra is written for")
-            refusal = refusals.too_many(step.recurrence, step.component, count, _SCANNED)
-            return self._refused(step, refusal, verdict)
+        block = find_algebra(self.algebras, "block_affine", count)
+        why = why_march(block, count) if count > 1 else ""
+        if why:
+            verdict = self._expanded(step)
+            if verdict != "proved":
+                return self._unproved(step, "block_affine", verdict)
+            return marched(step, "block-affine", verdict, why)
         zero = self.builder.const(0.0)
-        rows = [step.past.pairs[n] for n in step.after]
-        matrix = tuple(zero if x is None else int(x) for row in rows for x in row[:-1])
-        offsets = tuple(zero if row[-1] is None else int(row[-1]) for row in rows)
+        collected = [step.past.pairs[n] for n in step.after]
+        matrix = tuple(zero if x is None else int(x) for row in collected for x in row[:-1])
+        offsets = tuple(zero if row[-1] is None else int(row[-1]) for row in collected)
         name, parts = "affine" if count == 1 else "block_affine", (*matrix, *offsets)
         if count == 2 and self._rotates(matrix):
             name, parts = "rotation", (matrix[0], matrix[2], *offsets)
         law = find_algebra(self.algebras, name, count)
-        verdict = self._laws(law, name)
+        verdict = self.laws(law, name)
         if law is None or verdict != "proved":
             return self._unproved(step, name, verdict)
-        for n in sorted(set(step.after) - set(step.reads)) or step.after[:1]:
-            verdict = prove_affine(graph, step.reads, n, step.past.past)
-            if verdict != "proved":
-                break
-        verdict = self._checked(step, law, parts, verdict)
+        verdict = self.checked(step, law, parts, self._expanded(step))
         if verdict != "proved":
             return self._unproved(step, name, verdict)
         if name == "affine":
             return self._affine(step, law, parts, verdict)
-        return self._scan(step, law, parts, verdict)
+        return self.scan(step, law, parts, verdict)
+
+    def _expanded(self, step: Step) -> Verdict:
+        """Whether every update is affine in the carries; the first that is not proved to be."""
+        verdict = Verdict("unknown")
+        for n in sorted(set(step.after) - set(step.reads)) or step.after[:1]:
+            verdict = prove_affine(self.builder.graph, step.reads, n, step.past.past)
+            if verdict != "proved":
+                break
+        return verdict
 
     def _rotates(self, matrix: tuple[int, ...]) -> bool:
         a, minus_b, b, d = matrix
@@ -172,10 +140,10 @@ class Solver:
         log_coefficient, log_offset = log_form(self.builder, coefficient, offset)
         solve = step.recurrence.solve(step.carries[0][0])
         domain, reason = choose_domain(self.builder, coefficient, solve.domain if solve else "")
-        scan = self._scan(step, law, parts, verdict)
+        scan = self.scan(step, law, parts, verdict)
         if domain == "log":
             in_logs = find_algebra(self.algebras, "exp_affine", 1)
-            if in_logs is not None and self._laws(in_logs, "exp_affine") == "proved":
+            if in_logs is not None and self.laws(in_logs, "exp_affine") == "proved":
                 logarithm = self.builder.op("log", coefficient)
                 scan = replace(scan, domain="log", law=in_logs, parts=(logarithm, offset))
         elif solve is not None and solve.domain == "log":
@@ -190,102 +158,12 @@ class Solver:
             log_offset=log_offset,
         )
 
-    def _scan(self, step: Step, law: Algebra, parts: tuple[int, ...], verdict: Verdict) -> Stratum:
-        return Stratum(
-            states=step.names,
-            algebra=law.title,
-            verdict=verdict,
-            method="scan",
-            jacobian=step.jacobian,
-            domain_reason=law_reason(law),
-            carries=step.carries,
-            after=step.after,
-            law=law,
-            parts=parts,
-            reason=verdict.reason,
-        )
-
-    def _shaped(self, step: Step) -> Stratum | None:
-        """A nonlinear update of one carry that has a shape."""
-        if len(step.carries) != 1 or step.jacobian != "diagonal":
-            return None
-        (read,), (root,), past = step.reads, step.after, step.past.past
-        for shape in SHAPES:
-            forms = follow(self.builder, read, past, shape, self.ring, lambda n: n)
-            law = find_algebra(self.algebras, shape.law, 1)
-            if root not in forms or law is None:
-                continue
-            parts = tuple(
-                self.builder.const(e) if x is None else int(x)
-                for x, e in zip(forms[root], shape.neutral, strict=True)
-            )
-            if self._domains(law, parts) or self._laws(law, shape.law) != "proved":
-                continue
-            verdict = prove_shape(self.builder, read, root, past, shape, law)
-            verdict = self._checked(step, law, parts, verdict)
-            if verdict == "proved":
-                return self._scan(step, law, parts, verdict)
-        return None
-
-    def _over_semiring(self, step: Step) -> Stratum | None:
-        """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""
-        if step.past.mixing is None or not step.carries:
-            return None
-        past = step.past.past
-        title = semiring_of(self.builder.graph, step.reads, past, step.after)
-        if title is None:
-            return None
-        reason = (
-            "each channel joins the others, each plus what is free of the past: each step is "
-            "linear over this semiring by induction over its operations"
-        )
-        self.notes.append(refusals.mixing_over(step.recurrence, step.component, title))
-        return Stratum(
-            states=step.names,
-            algebra=title,
-            verdict=Verdict("proved", reason),
-            method="sequential",
-            jacobian="full",
-            domain_reason="nothing is composed over time",
-            reason=reason,
-        )
-
-    def _mixing(self, step: Step) -> Stratum:
-        """Linear, but channels meet: along one axis, the others march; else a full matrix."""
-        nodes = self.builder.graph
-        axes = {s.axes for s in step.recurrence.states if s.name in step.component.states}
-        met: list[str] = []
-        for n in step.past.past:
-            node = nodes[n]
-            if node.op == "reduce":
-                met.append(str(node.attrs[1]))
-            elif node.op not in POINTWISE and n not in step.reads:
-                met.append("")
-        over = dict.fromkeys(met)
-        if step.carries and len(axes) == 1 and len(over) == 1 and met[0] in next(iter(axes)):
-            reason = (
-                f"sums over {met[0]}, and products with factors free of the past: each step is "
-                "linear by induction over its operations"
-            )
-            return Stratum(
-                states=step.names,
-                algebra=f"block-affine over {met[0]}",
-                verdict=Verdict("proved", reason),
-                method="march",
-                jacobian="block",
-                domain_reason="nothing is composed over time",
-                carries=step.carries,
-                after=step.after,
-                reason=reason,
-            )
-        return self._refused(step, refusals.mixing(step.recurrence, step.component, step.past))
-
     def _named(self, step: Step, named: Application) -> Stratum:
         """The algebra that the spec names, if its laws, domains and parts bear it out."""
         law, recurrence = named.algebra, step.recurrence
-        laws = self._laws(law, law.name)
+        laws = self.laws(law, law.name)
         places = [step.carries.index((s, 1)) for s in named.states if (s, 1) in step.carries]
-        why = self._domains(law, named.parts)
+        why = self.domains(law, named.parts)
         if reachable(recurrence.nodes, named.parts) & set(step.component.reads):
             why = "its parts depend on the past of the states that it is applied to"
         elif laws != "proved":
@@ -302,11 +180,11 @@ class Solver:
             verdict = Verdict(
                 "proved", f"the equation is {law.title} applied to the past, as written"
             )
-            verdict = self._checked(ordered, law, named.parts, verdict)
+            verdict = self.checked(ordered, law, named.parts, verdict)
             if verdict == "proved" and law.name == "affine" and law in self.algebras:
                 return self._affine(ordered, law, named.parts, verdict)
             if verdict == "proved":
-                return self._scan(ordered, law, named.parts, verdict)
+                return self.scan(ordered, law, named.parts, verdict)
             why = verdict.reason
         refusal = refusals.misapplied(recurrence, named.state, law.title, why)
         verdict = laws if laws == "refuted" else Verdict("unknown", why)

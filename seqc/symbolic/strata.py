@@ -42,29 +42,32 @@ def components(recurrence: Recurrence) -> tuple[Component, ...]:
     nodes = recurrence.nodes
     defined = {e.name: e.node for e in recurrence.equations}
     defined.update((s.name, s.update) for s in recurrence.states)
+    # States to which the spec applies one algebra are solved together, whether they need be or not:
+    # to read one of them is to read a node that stands for all.
+    groups = tuple(dict.fromkeys(a.states for a in recurrence.applied))
+    source = {name: (n,) for name, n in defined.items()}
+    for i, group in enumerate(groups):
+        source.update((name, (len(nodes) + i,)) for name in group)
     edges: list[tuple[int, ...]] = []
     for node in nodes:
         target = node.args
-        if node.op == "read" and is_past(node.attrs) and node.attrs[0] in defined:
-            target = (*target, defined[str(node.attrs[0])])
+        if node.op == "read" and is_past(node.attrs):
+            target = (*target, *source.get(str(node.attrs[0]), ()))
         edges.append(target)
-    # States to which the spec applies one algebra are solved together, whether they need be or not.
-    for application in recurrence.applied:
-        together = [defined[state] for state in application.states]
-        for n in together:
-            edges[n] = (*edges[n], *(m for m in together if m != n))
+    edges += [tuple(defined[name] for name in group) for group in groups]
 
     live = reachable(nodes, [*defined.values()])
     order = {s.name: i for i, s in enumerate(recurrence.states)}
     found: list[Component] = []
     placed: set[str] = set()
-    for group in strongly_connected(edges):
-        inside = set(group)
-        cyclic = len(group) > 1 or group[0] in edges[group[0]]
+    for members in strongly_connected(edges):
+        inside = set(members)
+        cyclic = len(members) > 1 or members[0] in edges[members[0]]
         reads: tuple[int, ...] = ()
         names: list[str] = []
         if cyclic:
-            reads = tuple(n for n in sorted(group) if nodes[n].op == "read" and n in live)
+            own = [n for n in sorted(members) if n < len(nodes)]
+            reads = tuple(n for n in own if nodes[n].op == "read" and n in live)
             names = list(dict.fromkeys(str(nodes[n].attrs[0]) for n in reads))
         # A state whose update lies here and that nobody here reads comes after the cycle.
         after = [

@@ -217,7 +217,8 @@ def _expression(r: Recurrence, position: int) -> str:
         ("logsigmoid(x[t])", "neg(softplus(neg(read(x, 0))))"),
         (
             "clamp(x[t], -1, 1)",
-            "where(lt(read(x, 0), const(-1.0)), const(-1.0), "
+            "where(lt(read(x, 0), const(-1.0)), "
+            "where(lt(const(-1.0), const(1.0)), const(-1.0), const(1.0)), "
             "where(gt(read(x, 0), const(1.0)), const(1.0), read(x, 0)))",
         ),
         (

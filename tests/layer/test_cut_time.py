@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import seqc
-from tests.laws import GROWING, LAWS, MARCHES
+from tests.laws import GROWING, KNOWN, LAWS, MARCHES
 from tests.layer.support import build, leaf, randn, relative_error
 
 #: One sequence of few channels and enough steps that four threads cut it up.
@@ -68,13 +68,14 @@ def test_cut_into_chunks(name: str, resets: bool) -> None:
         assert relative_error(x, y) < 1e-10, f"result {k}"
 
 
-@pytest.mark.parametrize("name", list(MARCHES))
+@pytest.mark.parametrize("name", [*MARCHES, *KNOWN])
 def test_what_marches(name: str) -> None:
-    spec = MARCHES[name]
+    algebra, spec = KNOWN[name] if name in KNOWN else ("nonlinear", MARCHES[name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", seqc.SeqcWarning)
         stratum = seqc.check(spec)["L"].strata[0]
-    assert (stratum.algebra, stratum.method) == ("nonlinear", "march")
+    assert (stratum.algebra, stratum.method) == (algebra, "march")
+    assert stratum.verdict == ("proved" if name in KNOWN else "unknown")
     layer = build(compiled(spec), "cpp", hidden=HIDDEN)
     mask = torch.rand(B, 300, generator=torch.Generator().manual_seed(3)) < 0.02
     got = everything(layer, inputs_of(300), mask)

@@ -558,6 +558,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "where(x[t] > w[t], x[t], 2 * w[t])": lambda x, w: torch.where(x > w, x, 2 * w),
     "where(x[t] <= 0, w[t], x[t] * w[t])": lambda x, w: torch.where(x <= 0, w, x * w),
     "clamp(x[t], -0.5, 0.75)": lambda x, w: x.clamp(-0.5, 0.75),
+    "clamp(x[t], 0.75, -0.5)": lambda x, w: x.clamp(0.75, -0.5),
+    "clamp(x[t], w[t], 0.1)": lambda x, w: x.clamp(w, torch.full_like(w, 0.1)),
     "tanh(x[t])": lambda x, w: torch.tanh(x),
     "sigmoid(x[t])": lambda x, w: torch.sigmoid(x),
     "softplus(x[t])": lambda x, w: torch.logaddexp(x, torch.zeros_like(x)),

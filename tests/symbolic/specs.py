@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from seqc.diagnostics import Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
@@ -20,6 +22,7 @@ def recurrence(text: str) -> Recurrence:
     return parse_spec(Source(text))[0][0]
 
 
+@functools.cache
 def algebras() -> tuple[Algebra, ...]:
     """Those of the prelude."""
     return parse_algebras(prelude())

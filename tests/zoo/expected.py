@@ -11,8 +11,10 @@ rotation                    (h₁, h₂) → r R(θ) (h₁, h₂) + b: multiplic
 block-affine                several coupled numbers a channel, h → A h + b with a small matrix A
 block-affine over keys      the same where the numbers that couple lie along the axis of keys
 mobius                      h → (a h + b) / (c h + d)
-clamped-affine              h → min(max(a h + b, lo), hi)
+clamped-affine              h → min(max(a h + b, lo), hi), a of either sign
 log-affine                  log h where h → A h + b: sums are logsumexp, products are sums
+block-max-plus, …           the same with maxima, of a few coupled states a channel: also
+                            block-min-plus, block-log-affine
 nonlinear                   none of these
 ==========================  =======================================================================
 

@@ -74,6 +74,9 @@ class Declarations:
             )
             return None
         symbol = Symbol(name.text, kind, name.span, axes)
+        if axes is not None:
+            symbol.axes = self.scope.sorted(axes)
+            symbol.order = axes if axes != symbol.axes else ()
         self.scope.symbols[name.text] = symbol
         return symbol
 
@@ -204,7 +207,8 @@ class Declarations:
                 self.problems.error(
                     "E089", "an input has no start", value.span, hint="leave out the `= …`"
                 )
-            self.scope.inputs.append(Input(name.text, symbol.axes, item.target.span))
+            span = item.target.span
+            self.scope.inputs.append(Input(name.text, symbol.axes, span, order=symbol.order))
         elif kind == "state":
             self.scope.states[name.text] = value
         else:
@@ -223,14 +227,14 @@ class Declarations:
                     value.span,
                     hint="use `normal(0, 1)`",
                 )
-            span, init = item.target.span, init or Init()
+            span, init, order = item.target.span, init or Init(), symbol.order
             if not symbol.complex:
-                self.scope.params.append(Param(name.text, symbol.axes, init, span))
+                self.scope.params.append(Param(name.text, symbol.axes, init, span, order=order))
                 return
             re, im = part_names(name.text)
             other = Init("number", (0.0,)) if init.kind == "number" else init
-            self.scope.params.append(Param(re, symbol.axes, init, span))
-            self.scope.params.append(Param(im, symbol.axes, other, span))
+            self.scope.params.append(Param(re, symbol.axes, init, span, order=order))
+            self.scope.params.append(Param(im, symbol.axes, other, span, order=order))
 
     def _some_axis(self) -> str:
         return next(reversed(self.scope.axis_order), "hidden")
@@ -277,7 +281,7 @@ class Declarations:
                     hint=f"write `{name}[t] = …`",
                 )
             declared = (axes, is_complex(statement.axes))
-            if axes is not None and declared != (symbol.axes, symbol.complex):
+            if axes is not None and declared != (symbol.order or symbol.axes, symbol.complex):
                 self.problems.error(
                     "E048",
                     f"the axes of `{name}` are not those of its state",

@@ -14,7 +14,7 @@ from seqc.runtime.kernels import FusedKernel
 
 
 class Field(NamedTuple):
-    """One field of a layer's state.
+    """One field of a layer's state, its axes as declared.
 
     A ``single`` field is the last value, (B, *axes); any other holds the last K
     steps, (B, K, *axes) with the oldest first, K the longest of ``lags`` and of
@@ -43,6 +43,8 @@ class Shell(nn.Module):
     SPEC: ClassVar[str] = ""
     SIZES: ClassVar[dict[str, int | None]] = {}
     ALIASES: ClassVar[dict[str, str]] = {}
+    #: The order of axes within, that of the sizes; empty where no declaration has another.
+    AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
     INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
     STATES: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -179,12 +181,35 @@ class Shell(nn.Module):
     def _shape(self, axes: Sequence[str]) -> tuple[int, ...]:
         return tuple(self._extent(a) for a in axes)
 
+    def _within(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """Declared axes in the order that they have within the layer."""
+        return tuple(a for a in self.AXES if a in axes) if self.AXES else tuple(axes)
+
+    def _inwards(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        """A caller's tensor, its axes as declared, as the equations have it: a view."""
+        return _turned(x, axes, self._within(axes))
+
+    def _outwards(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        """A value of the equations with its axes as declared: a view."""
+        return _turned(x, self._within(axes), axes)
+
     def _kept_steps(self, field: Field) -> int:
         """How many past steps a field holds."""
         lags = [k if isinstance(k, int) else self._extent(k) for k in field.lags]
         spans = [(w if isinstance(w, int) else self._extent(w)) - 1 for w in field.windows]
         return max([*lags, *spans], default=0)
 
-    def _field_shape(self, field: Field, batch: int) -> tuple[int, ...]:
-        inner = self._shape(field.axes)
+    def _field_shape(
+        self, field: Field, batch: int, axes: tuple[str, ...] | None = None
+    ) -> tuple[int, ...]:
+        """A field's shape as a caller sees it, or with its axes in another order."""
+        inner = self._shape(field.axes if axes is None else axes)
         return (batch, *inner) if field.single else (batch, self._kept_steps(field), *inner)
+
+
+def _turned(x: Tensor, axes: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """A tensor (…, *axes) with these axes in another order."""
+    if axes == wanted:
+        return x
+    lead = x.dim() - len(axes)
+    return x.permute(*range(lead), *(lead + axes.index(a) for a in wanted))

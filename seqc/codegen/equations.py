@@ -21,6 +21,9 @@ from seqc.ir.recurrence import LearnedMap, time_varying
 class Equations:
     """Prints nodes of a layer's graph; subclasses say where sequences and the past come from."""
 
+    #: The extents of the leading dimensions, as text.
+    leading = ""
+
     def __init__(self, plan: Plan, reserved: Iterable[str] = ()) -> None:
         self.plan = plan
         self.recurrence = plan.recurrence
@@ -143,16 +146,23 @@ class Equations:
     # Learned maps --------------------------------------------------------------------
 
     def flat(self, n: int, order: tuple[str, ...]) -> str:
-        """A map's argument with its axes, in the order given, flattened into one."""
+        """A map's argument with its axes, in the order given, flattened into one.
+
+        It has its leading dimensions even where it came to what is constant in time.
+        """
         axes = self.nodes[n].axes
         value = self.printer.values[n]
         if value.number:
-            return f"like.new_full((1,), {value.code})"
+            return f"like.new_full(({self.leading}, 1), {value.code}, dtype=wide)"
+        code = value.code
         if not axes:
-            return f"{wrap(value, 9)}.unsqueeze(-1)"
-        if len(axes) == 1:
-            return value.code
-        return f"{reordered(wrap(value, 9), axes, order)}.flatten({-len(axes)})"
+            code = f"{wrap(value, 9)}.unsqueeze(-1)"
+        elif len(axes) > 1:
+            code = f"{reordered(wrap(value, 9), axes, order)}.flatten({-len(axes)})"
+        if value.lead:
+            return code
+        code = f"({code})" if axes and len(axes) == 1 and value.binds < 9 else code
+        return f"{code}.expand({self.leading}, -1)"
 
     def map(self, node: Node) -> Text:
         """A learned map of one step, widened to the dtype of states."""
@@ -183,6 +193,8 @@ def number_leaf(value: float) -> Text:
 
 class StepEquations(Equations):
     """One step: a value is (B, *axes), the past is in ``state``."""
+
+    leading = "like.shape[0]"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -252,6 +264,8 @@ def non_causal(plan: Plan) -> tuple[int, ...]:
 
 class SequenceEquations(Equations):
     """A whole sequence: a value is (B, T, *axes)."""
+
+    leading = "batch, steps"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

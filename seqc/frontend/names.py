@@ -8,12 +8,13 @@ from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
 from seqc.frontend.axes import is_complex, resolve_axes
 from seqc.frontend.complexes import part_names
-from seqc.frontend.constants import finite, read_init
+from seqc.frontend.constants import read_init
+from seqc.frontend.hypers import read_hyper
 from seqc.frontend.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.problems import Problems, shorten
 from seqc.frontend.reserved import refusal
 from seqc.frontend.scope import KINDS, Scope, Symbol
-from seqc.ir.recurrence import Hyper, Init, Input, Param, Size
+from seqc.ir.recurrence import Init, Input, Param, Size
 
 
 class Declarations:
@@ -37,7 +38,7 @@ class Declarations:
         for statement in statements:
             if isinstance(statement, s.Settings) and statement.kind == "hyper":
                 for item in statement.items:
-                    self._hyper(item)
+                    read_hyper(item, self._declare("hyper", item.name), self.scope, self.problems)
             elif isinstance(statement, s.Declaration):
                 self._declaration(statement)
         for statement in statements:
@@ -52,7 +53,7 @@ class Declarations:
     ) -> Symbol | None:
         """A new symbol; None (and an error) where the name is taken.  A reserved name is refused
         but declared, so that its uses aren't reported as well."""
-        reason = refusal(name.text, kind)
+        reason = refusal(name.text, kind) if name.text else None  # without one it has been said
         if reason is not None:
             self.problems.error(
                 "E023",
@@ -141,19 +142,6 @@ class Declarations:
             self.scope.symbols[name].used = True
             root, value = name, items[name].value
         return root
-
-    def _hyper(self, item: s.Setting) -> None:
-        symbol = self._declare("hyper", item.name)
-        value = None if item.value is None else finite(item.value)
-        if value is None:
-            self.problems.error(
-                "E087",
-                f"the hyper-parameter `{item.name.text}` needs a number",
-                item.span if item.value is None else item.value.span,
-                hint=f"write `hyper {item.name.text} = 0.1`; it can be changed on the built layer",
-            )
-        if symbol is not None:
-            self.scope.hypers.append(Hyper(item.name.text, value or 0.0, item.name.span))
 
     # ---- inputs, states, params
 

@@ -26,12 +26,24 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A relation that a hyper keeps: ``sign`` (> >= < <=) to a number or to an earlier hyper."""
+
+    sign: str
+    to: float | str
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.to if isinstance(self.to, str) else f'{self.to:g}'}"
+
+
+@dataclass(frozen=True)
 class Hyper:
-    """A real number that shapes nothing and may be changed on the built module."""
+    """A real number that shapes nothing and may be changed on the built module, in its domain."""
 
     name: str
     default: float
     span: Span | None = field(default=None, compare=False, repr=False)
+    domain: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,7 +253,9 @@ class Recurrence:
     def __str__(self) -> str:
         lines = [f"recurrence {self.name}"]
         lines += [f"  size {s.name} = {s.alias or s.default}" for s in self.sizes]
-        lines += [f"  hyper {h.name} = {h.default}" for h in self.hypers]
+        lines += [
+            f"  hyper {' '.join([h.name, *map(str, h.domain)])} = {h.default}" for h in self.hypers
+        ]
         lines += [f"  input {i.name}: {' '.join(i.declared) or 1}" for i in self.inputs]
         lines += [f"  param {p.name}: {' '.join(p.declared) or 1}" for p in self.params]
         lines += [
@@ -275,8 +289,11 @@ class Recurrence:
 
 
 def time_varying(recurrence: Recurrence) -> list[bool]:
-    """For each node, whether its value depends on the step."""
+    """For each node, whether its value depends on the step.
+
+    A learned map's does, even of what is constant: a window looks back before the first step.
+    """
     out: list[bool] = []
     for node in recurrence.nodes:
-        out.append(node.op in ("read", "keep") or any(out[a] for a in node.args))
+        out.append(node.op in ("read", "keep", "map") or any(out[a] for a in node.args))
     return out

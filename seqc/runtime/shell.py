@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor, nn
 
 from seqc.runtime.environment import BACKENDS
 from seqc.runtime.kernels import FusedKernel
+
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
+}  # fmt: skip
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class Field(NamedTuple):
@@ -46,6 +52,8 @@ class Shell(nn.Module):
     #: The order of axes within, that of the sizes; empty where no declaration has another.
     AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
+    #: What hypers must keep to: (hyper, sign, a number or another hyper).
+    DOMAINS: ClassVar[tuple[tuple[str, str, float | str], ...]] = ()
     INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
     STATES: ClassVar[dict[str, tuple[str, ...]]] = {}
     OUTPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -100,11 +108,35 @@ class Shell(nn.Module):
             setattr(self, name, int(value))
         for alias, target in self.ALIASES.items():
             setattr(self, alias, getattr(self, target))
+        hypers = {}
         for name, number in self.HYPERS.items():
             value = numbers.get(name, number)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 raise ValueError(f"{kind}: hyper {name!r} must be a number, not {value!r}")
-            setattr(self, name, float(value))
+            hypers[name] = float(value)
+        # First those that the caller named, so that it is they which are told of.
+        for name in [h for h in numbers if h in hypers] + list(hypers):
+            self._check_domain(name, hypers)
+        # Together: one at a time, each would be held to what the others were before.
+        self.__dict__.update(hypers)
+
+    def _check_domain(self, name: str, hypers: dict[str, float]) -> None:
+        """Raise where a hyper does not keep to what the spec says of it."""
+        for hyper, sign, bound in self.DOMAINS:
+            if name not in (hyper, bound):
+                continue
+            limit = hypers[bound] if isinstance(bound, str) else bound
+            if not _HOLDS[sign](hypers[hyper], limit):
+                # The value at fault stands first, whichever side of the relation it is on.
+                if name == hyper:
+                    told = f"{sign} {bound if isinstance(bound, str) else f'{bound:g}'}"
+                    told += f", which is {limit:g}" if isinstance(bound, str) else ""
+                else:
+                    told = f"{_MIRRORED[sign]} {hyper}, which is {hypers[hyper]:g}"
+                raise ValueError(
+                    f"{type(self).__name__}: hyper {name!r} must be {told}; it can't be "
+                    f"{hypers[name]!r}"
+                )
 
     def _parameter(
         self,
@@ -172,6 +204,9 @@ class Shell(nn.Module):
             raise ValueError(f"backend {value!r}: it can be {', '.join(BACKENDS)}")
         if name in self.HYPERS:
             value = float(value)
+            if math.isnan(value):
+                raise ValueError(f"{type(self).__name__}: hyper {name!r} must be a number, not nan")
+            self._check_domain(name, {h: getattr(self, h) for h in self.HYPERS} | {name: value})
         super().__setattr__(name, value)
 
     def _extent(self, axis: str) -> int:

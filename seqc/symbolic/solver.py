@@ -105,7 +105,9 @@ class Solver:
         """The verdict, unless numbers speak against it."""
         if verdict != "proved":
             return verdict
-        differs = disagreement(self.builder.graph, step.reads, step.after, law, parts)
+        differs = disagreement(
+            self.builder.graph, step.reads, step.after, law, parts, self.builder.ranges
+        )
         if differs is not None:
             return Verdict("unknown", "the rewritten form differs in numbers", differs)
         return verdict
@@ -169,6 +171,8 @@ class Solver:
     ) -> Stratum:
         coefficient, offset = parts
         interval = self.builder.ranges[coefficient]
+        if interval.beyond(1.0):
+            self.notes.append(refusals.growing(step.recurrence, step.names[0], interval))
         log_coefficient, log_offset = log_form(self.builder, coefficient, offset)
         solve = step.recurrence.solve(step.carries[0][0])
         domain, reason = choose_domain(self.builder, coefficient, solve.domain if solve else "")

@@ -9,7 +9,7 @@ import pytest
 import seqc
 from seqc import zoo
 from seqc.ir.report import LayerReport
-from tests.zoo.expected import TABLE, Row, rows
+from tests.zoo.expected import COEFFICIENTS, TABLE, Row, rows
 
 
 @functools.cache
@@ -27,3 +27,10 @@ def test_strata(name: str) -> None:
     assert found == rows(name)
     for stratum in report(name).strata:
         assert stratum.verdict == "proved", stratum.states
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_coefficients(name: str) -> None:
+    (stratum,) = report(name).strata
+    assert str(stratum.coefficient_range) == COEFFICIENTS[name]
+    assert stratum.domain == "linear"

@@ -39,7 +39,8 @@ def accuracy(
     A case is a subject, a batch and a number of steps.
     """
     worst = {part: (0.0, _floor(dtype, part), "") for part in PARTS}
-    hopeless, undefined = set(), dict.fromkeys(PARTS, "")
+    hopeless: dict[str, str] = {}
+    undefined = dict.fromkeys(PARTS, "")
     try:
         for number, (subject, batch, time) in enumerate(cases):
             if (number, dtype) not in oracles:
@@ -48,14 +49,16 @@ def accuracy(
             got = execute(subject.layer(backend, dtype), feed)
             moved: dict[str, float] = {}
             for part in PARTS:
-                undefined[part] = undefined[part] or _undefined(truth, part)
+                undefined[part] = undefined[part] or _nan(truth, part)
                 error, where = discrepancy(getattr(got, part), getattr(truth, part))
                 bound = _bound(dtype, part, truth, plain)
-                if not error <= bound:  # as few do: it takes some runs of the reference
+                # Few go beyond: it takes some runs of the reference.
+                if bound <= CEILING[dtype] and not error <= bound:
                     moved = moved or _moved(subject, feed, truth, dtype)
                     bound = max(bound, ROUNDINGS * moved[part])
                 if not bound <= CEILING[dtype]:
-                    hopeless.add(part)
+                    lost = "itself comes to NaN" if _nan(plain, part) else "itself loses everything"
+                    hopeless.setdefault(part, f"plain PyTorch {lost} in this dtype")
                     continue
                 # The worst is what comes nearest to its own bound, or goes furthest beyond it; NaN
                 # goes beyond all.
@@ -70,18 +73,17 @@ def accuracy(
         name = "final states" if part == "states" else part
         check = judge(name, backend, dtype, *worst[part])
         if check.status == "ok" and part in hopeless:
-            text = "plain PyTorch itself loses everything in this dtype"
-            check = Check(name, backend, NAMES[dtype], "n/a", detail=text)
+            check = Check(name, backend, NAMES[dtype], "n/a", detail=hopeless[part])
         elif check.status == "ok" and undefined[part]:
             text = f"NaN in the reference's {undefined[part]}: left out"
             check = replace(check, detail=text)
         yield check
 
 
-def _undefined(truth: Run, part: str) -> str:
-    """The first tensor of the truth that has a NaN; nothing is compared there."""
-    named = getattr(truth, part).items()
-    return next((n for n, v in named if bool(torch.isnan(v).any())), "")
+def _nan(run: Run | None, part: str) -> str:
+    """The first tensor of a part that has a NaN, else empty."""
+    named = {} if run is None else getattr(run, part)
+    return next((n for n, v in named.items() if bool(torch.isnan(v).any())), "")
 
 
 def _moved(subject: Subject, feed: Feed, truth: Run, dtype: torch.dtype) -> dict[str, float]:
@@ -123,4 +125,5 @@ def _bound(dtype: torch.dtype, part: str, truth: Run, plain: Run | None) -> floa
     floor = _floor(dtype, part)
     if plain is None:
         return floor
-    return max(floor, 3 * discrepancy(getattr(plain, part), getattr(truth, part))[0])
+    lost, _ = discrepancy(getattr(plain, part), getattr(truth, part))
+    return max(floor, 3 * lost) if lost == lost else math.inf

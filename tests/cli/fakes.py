@@ -96,6 +96,15 @@ class FakeChaos(FakeLayer):
         return y.to(x.dtype), FakeState(h)
 
 
+class FakeOverflow(FakeLayer):
+    """Sound, but no float32 holds what its outputs are computed from."""
+
+    def forward(self, x: Tensor, state: FakeState | None = None) -> tuple[Tensor, FakeState]:
+        y, state = super().forward(x, state)
+        large = y * 1e30 * 1e30
+        return y + (large - large), state
+
+
 class _FlatGate(torch.autograd.Function):
     """A sigmoid whose backward is right once, and silently a constant when differentiated."""
 

@@ -10,7 +10,7 @@ import torch
 
 from seqc.commands.common import CommandError
 from seqc.commands.verify import VerifyReport, states_gradient, verify
-from tests.cli.fakes import FakeChaos, FakeLayer, FakeMemory
+from tests.cli.fakes import FakeChaos, FakeLayer, FakeMemory, FakeOverflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,6 +87,17 @@ def test_a_nan_is_called_one() -> None:
         assert row.measured is not None
         assert math.isnan(row.measured)
         assert row.detail.startswith("output h is NaN")
+
+
+def test_where_plain_pytorch_comes_to_nan_nothing_is_told() -> None:
+    rows = [
+        c for c in verify(FakeOverflow, "Overflow", quick=True).checks
+        if c.backend == "cpp" and c.name == "outputs"
+    ]  # fmt: skip
+    assert [(c.dtype, c.status) for c in rows] == [
+        ("float64", "ok"), ("float32", "n/a"), ("bfloat16", "n/a")
+    ]  # fmt: skip
+    assert rows[1].detail == "plain PyTorch itself comes to NaN in this dtype"
 
 
 def test_only_second_derivatives_tell_that_they_are_missing() -> None:

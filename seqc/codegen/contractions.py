@@ -65,8 +65,12 @@ def subscript(axes: tuple[str, ...], letters: dict[str, str], lead: bool) -> str
 def renamed(code: str, inner: tuple[str, ...], node: Node) -> str:
     """A value whose axes are called otherwise, its dimensions in the order of the new names."""
     names = dict(zip(map(str, node.attrs[::2]), map(str, node.attrs[1::2]), strict=True))
-    called = [names.get(a, a) for a in inner]
-    moved = [(called.index(a), i) for i, a in enumerate(node.axes) if called.index(a) != i]
+    return reordered(code, tuple(names.get(a, a) for a in inner), node.axes)
+
+
+def reordered(code: str, called: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """A value's last dimensions, called so, in the wanted order: a view."""
+    moved = [(called.index(a), i) for i, a in enumerate(wanted) if called.index(a) != i]
     if not moved:
         return code
     count = len(called)

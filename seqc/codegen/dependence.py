@@ -54,19 +54,21 @@ class _Walk:
         r = self.r
         states = {s.name for s in r.states}
         for i in r.inputs:
-            self.add(i.name, "input", i.name, "t", f"input: {_axes(i.axes)}")
+            self.add(i.name, "input", i.name, "t", f"input: {_axes(i.declared)}")
         for e in r.equations:
             if e.name in states:
                 continue
             node = r.nodes[e.node]
             # An equation that is a learned map and nothing else: one box for both.
             own = node.op == "map" and self.named[e.node] == e.name
-            note = f"{r.maps[int(node.attrs[0])].kind}: {_axes(e.axes)}" if own else _axes(e.axes)
+            note = _axes(e.declared)
+            if own:
+                note = f"{r.maps[int(node.attrs[0])].kind}: {note}"
             self.add(
                 e.name, "learned" if own else "equation", e.name, "" if e.constant else "t", note
             )
         for s in r.states:
-            self.add(s.name, "state", s.name, "t", f"state: {_axes(s.axes)}")
+            self.add(s.name, "state", s.name, "t", f"state: {_axes(s.declared)}")
         for name, node_at in [
             *((e.name, e.node) for e in r.equations), *((s.name, s.update) for s in r.states)
         ]:  # fmt: skip

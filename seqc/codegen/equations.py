@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqc.codegen.contractions import contract, renamed
+from seqc.codegen.contractions import contract, renamed, reordered
 from seqc.codegen.names import Namer
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
 from seqc.ir.contraction import Contraction, contractions
@@ -20,6 +20,9 @@ from seqc.ir.recurrence import LearnedMap, time_varying
 
 class Equations:
     """Prints nodes of a layer's graph; subclasses say where sequences and the past come from."""
+
+    #: The extents of the leading dimensions, as text.
+    leading = ""
 
     def __init__(self, plan: Plan, reserved: Iterable[str] = ()) -> None:
         self.plan = plan
@@ -101,7 +104,8 @@ class Equations:
         return None
 
     def parameter(self, node: Node) -> Text:
-        code = f"self.{node.attrs[0]}.to(wide)"
+        param = next(p for p in self.recurrence.params if p.name == node.attrs[0])
+        code = reordered(f"self.{node.attrs[0]}.to(wide)", param.declared, node.axes)
         return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
 
     def map_name(self, node: Node) -> str:
@@ -141,15 +145,24 @@ class Equations:
 
     # Learned maps --------------------------------------------------------------------
 
-    def flat(self, n: int) -> str:
-        """A map's argument with its axes flattened into one."""
+    def flat(self, n: int, order: tuple[str, ...]) -> str:
+        """A map's argument with its axes, in the order given, flattened into one.
+
+        It has its leading dimensions even where it came to what is constant in time.
+        """
         axes = self.nodes[n].axes
         value = self.printer.values[n]
         if value.number:
-            return f"like.new_full((1,), {value.code})"
+            return f"like.new_full(({self.leading}, 1), {value.code}, dtype=wide)"
+        code = value.code
         if not axes:
-            return f"{wrap(value, 9)}.unsqueeze(-1)"
-        return value.code if len(axes) == 1 else f"{wrap(value, 9)}.flatten({-len(axes)})"
+            code = f"{wrap(value, 9)}.unsqueeze(-1)"
+        elif len(axes) > 1:
+            code = f"{reordered(wrap(value, 9), axes, order)}.flatten({-len(axes)})"
+        if value.lead:
+            return code
+        code = f"({code})" if axes and len(axes) == 1 and value.binds < 9 else code
+        return f"{code}.expand({self.leading}, -1)"
 
     def map(self, node: Node) -> Text:
         """A learned map of one step, widened to the dtype of states."""
@@ -159,18 +172,18 @@ class Equations:
             window = self.window(node, m)
             code = f"convolve({window}, self.{m.prefix}.weight, {bias}, {m.depthwise}, wide)"
         else:
-            sources = ", ".join(self.flat(a) for a in node.args)
+            sources = ", ".join(map(self.flat, node.args, m.sources))
             code = f"linear(({sources},), self.{m.prefix}.weight, {bias}, wide)"
-        return Text(code + unflatten(m.axes), axes=m.axes)
+        return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
 
 
-def unflatten(axes: tuple[str, ...]) -> str:
-    """What gives a flat result its axes."""
+def unflatten(code: str, axes: tuple[str, ...]) -> str:
+    """A flat result with its axes."""
     if not axes:
-        return "[..., 0]"
+        return f"{code}[..., 0]"
     if len(axes) == 1:
-        return ""
-    return f".unflatten(-1, ({', '.join(f'self.{a}' for a in axes)}))"
+        return code
+    return f"{code}.unflatten(-1, ({', '.join(f'self.{a}' for a in axes)}))"
 
 
 def number_leaf(value: float) -> Text:
@@ -180,6 +193,8 @@ def number_leaf(value: float) -> Text:
 
 class StepEquations(Equations):
     """One step: a value is (B, *axes), the past is in ``state``."""
+
+    leading = "like.shape[0]"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -205,8 +220,8 @@ class StepEquations(Equations):
     def window(self, node: Node, m: LearnedMap) -> str:
         field = window_field(self.plan, node)
         width = m.width if isinstance(m.width, int) else f"self.{m.width}"
-        value = self.flat(node.args[0])
-        past = flat_past(f"state.{field.name}", field.axes)
+        value = self.flat(node.args[0], m.sources[0])
+        past = flat_past(f"state.{field.name}", field.axes, m.sources[0])
         return f"push({past}, {value}, {width})"
 
 
@@ -216,19 +231,20 @@ def window_field(plan: Plan, node: Node) -> History:
     return next(h for h in plan.histories if h.name == name)
 
 
-def flat_past(code: str, axes: tuple[str, ...]) -> str:
-    """A past (B, K, *axes) with its axes flattened into one."""
+def flat_past(code: str, axes: tuple[str, ...], order: tuple[str, ...]) -> str:
+    """A past (B, K, *axes) with its axes, in the order given, flattened into one."""
     if not axes:
         return f"{code}.unsqueeze(-1)"
-    return code if len(axes) == 1 else f"{code}.flatten(2)"
+    return code if len(axes) == 1 else f"{reordered(code, axes, order)}.flatten(2)"
 
 
-def flat_before(field: History) -> str:
+def flat_before(field: History, order: tuple[str, ...]) -> str:
     """What a window of the field sees before the first step, (B, C); None for zero."""
     if not field.state or len(field.axes) == 1:
         return before(field)
-    flat = "unsqueeze(-1)" if not field.axes else "flatten(1)"
-    return f"{before(field)}.{flat}"
+    if not field.axes:
+        return f"{before(field)}.unsqueeze(-1)"
+    return f"{reordered(before(field), field.axes, order)}.flatten(1)"
 
 
 def past_step(field: History, lag: object) -> str:
@@ -248,6 +264,8 @@ def non_causal(plan: Plan) -> tuple[int, ...]:
 
 class SequenceEquations(Equations):
     """A whole sequence: a value is (B, T, *axes)."""
+
+    leading = "batch, steps"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -305,13 +323,14 @@ class SequenceEquations(Equations):
         return Text(f"keep[{self.recurrence.sites.index(str(node.attrs[0]))}]", axes=node.axes)
 
     def window(self, node: Node, m: LearnedMap) -> str:
-        source = self.flat(node.args[0])
+        order = m.sources[0]
+        source = self.flat(node.args[0], order)
         width = m.width if isinstance(m.width, int) else f"self.{m.width}"
         if not m.causal:
             return f"centred_windows({source}, {width}, resets)"
         field = window_field(self.plan, node)
-        first = flat_before(field)
-        return f"windows({source}, {flat_past(past(field), field.axes)}, {width}, resets, {first})"
+        earlier = flat_past(past(field), field.axes, order)
+        return f"windows({source}, {earlier}, {width}, resets, {flat_before(field, order)})"
 
 
 def past(field: History) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seqc.codegen.contractions import reordered
 from seqc.codegen.equations import (
     Equations,
     SequenceEquations,
@@ -13,9 +14,10 @@ from seqc.codegen.equations import (
     past,
     unflatten,
 )
+from seqc.codegen.parameters import product_text, rows
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
-from seqc.ir.recurrence import Equation, Input, LearnedMap, Recurrence, State
+from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
 
 @dataclass(frozen=True)
@@ -37,33 +39,6 @@ class LayerView:
     kernels: list[str]
 
 
-def shape_text(axes: tuple[str, ...]) -> str:
-    """A parameter's shape in terms of the layer's sizes."""
-    return "(" + "".join(f"self.{a}, " for a in axes or ()).strip() + ")" if axes else "(1,)"
-
-
-def product_text(axes: tuple[str, ...]) -> str:
-    return " * ".join(f"self.{a}" for a in axes) or "1"
-
-
-def map_parameters(m: LearnedMap) -> list[str]:
-    """The declarations of a learned map's weight and bias, in torch's layouts."""
-    out = product_text(m.axes)
-    if m.kind == "conv":
-        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
-        source = "1" if m.depthwise else product_text(m.sources[0])
-        fan = f"{width} * {source}"
-        shape = f"({out}, {source}, {width})"
-    else:
-        fan = " + ".join(product_text(s) for s in m.sources)
-        shape = f"({out}, {fan})"
-    init = f'"{m.weight.kind}", {m.weight.values!r}, {fan}'
-    lines = [f'self._parameter("{m.prefix}.weight", {shape}, {init})']
-    if m.bias:
-        lines.append(f'self._parameter("{m.prefix}.bias", ({out},), "default", (), {fan})')
-    return lines
-
-
 def axes_table(entries: list[tuple[str, tuple[str, ...]]]) -> str:
     """Axes by name, as a Python literal."""
     return "{" + ", ".join(f"{n!r}: {a!r}" for n, a in entries) + "}"
@@ -83,18 +58,24 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
     sizes = {s.name: s.default for s in r.sizes if s.alias is None}
     aliases = {s.name: s.alias for s in r.sizes if s.alias is not None}
     fields = "".join(
-        f"Field({h.name!r}, {h.axes!r}, {h.single}, {h.lags!r}, {h.windows!r}), "
-        for h in plan.histories
+        f"Field({h.name!r}, {axes!r}, {h.single}, {h.lags!r}, {h.windows!r}), "
+        for h, axes in ((h, r.declared(h.name, h.axes)) for h in plan.histories)
     )
+    seen = [r.declared(name, ()) for name in (*(i.name for i in r.inputs), *r.outputs)]
+    seen += [r.declared(h.name, h.axes) for h in plan.histories]
+    turned = any(list(axes) != [a for a in r.axes if a in axes] for axes in seen)
+    domains = tuple((h.name, b.sign, b.to) for h in r.hypers for b in h.domain)
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
     names = "".join(f"{kernel_name(r, s)}, " for s in kernels)
     return [
         ("SIZES", repr(sizes)),
         ("ALIASES", repr(aliases)),
+        *([("AXES", repr(r.axes))] if turned else []),
         ("HYPERS", repr({h.name: h.default for h in r.hypers})),
-        ("INPUTS", axes_table([(i.name, i.axes) for i in r.inputs])),
-        ("STATES", axes_table([(s.name, s.axes) for s in r.states])),
-        ("OUTPUTS", axes_table([(o, value_axes(r, o)) for o in r.outputs])),
+        *([("DOMAINS", repr(domains))] if domains else []),
+        ("INPUTS", axes_table([(i.name, i.declared) for i in r.inputs])),
+        ("STATES", axes_table([(s.name, s.declared) for s in r.states])),
+        ("OUTPUTS", axes_table([(o, r.declared(o, ())) for o in r.outputs])),
         ("FIELDS", f"({fields})"),
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
@@ -108,9 +89,9 @@ def kernel_name(recurrence: Recurrence, stage: KernelStage) -> str:
     return f"{recurrence.name}_{stage.kernel.name}"
 
 
-def field_shape(h: History) -> str:
+def field_shape(recurrence: Recurrence, h: History) -> str:
     """A field's shape in words."""
-    inner = ", ".join(h.axes) or "1"
+    inner = ", ".join(recurrence.declared(h.name, h.axes)) or "1"
     return f"(B, {inner})" if h.single else f"(B, steps, {inner})"
 
 
@@ -267,10 +248,16 @@ class ParallelLines:
         for m in maps:
             e.printer.say(m.span)
             e.printer._line_said = None
-        weights = [f"self.{m.prefix}.weight" for m in maps]
+        # A depthwise map meets its source channel by channel, so its result is turned instead.
+        turned = [m for m in maps if not m.depthwise]
+        weights = [
+            rows(m, f"self.{m.prefix}.weight") if m in turned else f"self.{m.prefix}.weight"
+            for m in maps
+        ]
         biases = [
-            f"self.{m.prefix}.bias" if m.bias
-            else f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})"
+            f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})" if not m.bias
+            else rows(m, f"self.{m.prefix}.bias") if m in turned
+            else f"self.{m.prefix}.bias"
             for m in maps
         ]  # fmt: skip
         weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
@@ -285,15 +272,18 @@ class ParallelLines:
                 f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)"
             )
         else:
-            parts = [e.flat(s) for s in stage.sources]
+            parts = list(map(e.flat, stage.sources, first.sources))
             source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
             self.out.append(f"{name} = project({source}, {weight}, {bias})")
+        if first.depthwise and first.order:
+            apart = reordered(unflatten(name, first.order), first.order, first.axes)
+            self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name
         offset = ""
         for m, node in zip(maps, stage.nodes, strict=True):
             end = f"{offset} + {product_text(m.axes)}" if offset else product_text(m.axes)
             piece = name if len(maps) == 1 else f"{name}[..., {offset or 0}:{end}]"
-            e.known[node] = Text(piece + unflatten(m.axes), axes=m.axes)
+            e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
             offset = end
 
     def kernel(self, stage: KernelStage) -> None:

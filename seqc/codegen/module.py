@@ -13,13 +13,12 @@ from seqc.codegen.layer import (
     field_shape,
     keep_lines,
     kernel_name,
-    map_parameters,
-    shape_text,
     start_lines,
     step_lines,
     tables,
 )
 from seqc.codegen.mirror import print_mirror
+from seqc.codegen.parameters import map_parameters, shape_text
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel
@@ -33,7 +32,7 @@ IMPORTS = {
     "seqc.runtime.graft": "graft",
     "seqc.runtime.kernels": "FusedKernel",
     "seqc.runtime.layer": "Layer",
-    "seqc.runtime.maps": "project",
+    "seqc.runtime.maps": "project turn_rows",
     "seqc.runtime.pointwise": (
         "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
     ),
@@ -108,9 +107,8 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         if i in used_maps:
             parameters += map_parameters(m)
     for p in r.params:
-        parameters.append(
-            f'self._parameter("{p.name}", {shape_text(p.axes)}, "{p.init.kind}", {p.init.values!r})'
-        )
+        init = f'"{p.init.kind}", {p.init.values!r}'
+        parameters.append(f'self._parameter("{p.name}", {shape_text(p.declared)}, {init})')
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
     doc = [line for line in r.doc.strip().split("\n") if line] or [f"The layer {r.name}."]
     return LayerView(
@@ -119,7 +117,7 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         inputs=[i.name for i in r.inputs],
         outputs=", ".join(r.outputs),
         tables=[*tables(plan), ("DEFAULT_BACKEND", repr(backend))],
-        fields=[(h.name, field_shape(h)) for h in plan.histories],
+        fields=[(h.name, field_shape(r, h)) for h in plan.histories],
         parameters=parameters,
         start=tidy(start_lines(plan)),
         keep=tidy(keep_lines(plan)),

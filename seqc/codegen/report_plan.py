@@ -86,7 +86,7 @@ def _map_cost(maps: list[LearnedMap]) -> str:
     source = inner[0] if len(inner) == 1 else f"({' + '.join(inner)})"
     outs: dict[str, int] = {}
     for m in maps:
-        out = " · ".join(m.axes) or "1"
+        out = " · ".join(m.declared) or "1"
         outs[out] = outs.get(out, 0) + 1
     terms = [name if count == 1 else f"{count} · {name}" for name, count in outs.items()]
     out = terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"

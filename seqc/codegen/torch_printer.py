@@ -34,7 +34,8 @@ RESERVED = frozenset(
     math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
     push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
     numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
-    Layer FusedKernel KernelSpec contract graft
+    Layer FusedKernel KernelSpec contract graft turn_rows
+    t range len int float tuple
     """.split()
 )
 

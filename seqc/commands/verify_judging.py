@@ -15,9 +15,12 @@ REFUSALS = (NotImplementedError, NoCompilerError)
 
 FLOAT64, FLOAT32, BFLOAT16 = torch.float64, torch.float32, torch.bfloat16
 
-# Bounds are relative to the largest number of each tensor. Between floor and ceiling they are three
-# times what plain PyTorch itself loses in that dtype: a spec may be ill-conditioned. Above the
-# ceiling nothing can be told.
+# Bounds are relative to the largest number of each tensor. A spec may be ill-conditioned: between
+# floor and ceiling a bound is three times what plain PyTorch itself loses in that dtype. That is
+# one draw of an error, so what goes beyond is held to ROUNDINGS times what the exact results move
+# by, at most of some draws, when every input and parameter moves by a last bit of what is computed
+# in. Above the ceiling nothing can be told.
+DRAWS, ROUNDINGS = 8, 8
 FLOOR = {FLOAT64: 1e-9, FLOAT32: 5e-6, BFLOAT16: 4e-3}
 CEILING = {FLOAT64: 1e-9, FLOAT32: 2e-2, BFLOAT16: 0.5}
 # A kernel's backward may read the states as the outputs hold them, rounded to half precision:

@@ -174,6 +174,26 @@ def widen(feed: Feed) -> Feed:
     return Feed(tuple(_wide(x) for x in feed.inputs), state)
 
 
+def nudge(layer: Any, feed: Feed, eps: float, seed: int) -> Feed:
+    """Move a layer's parameters, and a feed's inputs and states, by up to ``eps`` of each number.
+
+    What results move by then is how far roundings alone can carry them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(t: Any) -> Any:
+        if not differentiable(t):
+            return t
+        draw = 2 * torch.rand(t.shape, generator=generator, dtype=torch.float64) - 1
+        return t * (1 + eps * draw)
+
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.copy_(moved(p))
+    state = None if feed.state is None else tuple(map(moved, feed.state))
+    return Feed(tuple(map(moved, feed.inputs)), state)
+
+
 def execute(
     layer: Any,
     feed: Feed,
@@ -291,8 +311,9 @@ def projection(values: Sequence[Any], seed: int = 0) -> Tensor:
 def discrepancy(got: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[float, str]:
     """The largest error, relative to the largest number of its tensor, and where it is.
 
-    Where the truth is not finite nothing is asked. A missing gradient counts as 0. A tensor much
-    smaller than its fellows is measured against them: it is what is left when they cancel.
+    Where the truth is not finite nothing is asked; a NaN elsewhere is an error of NaN. A missing
+    gradient counts as 0. A tensor much smaller than its fellows is measured against them: it is
+    what is left when they cancel.
     """
     scales = {n: _largest(t) for n, t in true.items()}
     floor = 1e-3 * max(scales.values(), default=0.0)
@@ -306,8 +327,10 @@ def discrepancy(got: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> tuple[
         error = (value - wide).abs()[finite]
         if error.numel() == 0:
             continue
+        if bool(torch.isnan(error).any()):
+            return math.nan, f"{name} is NaN"
         if not bool(torch.isfinite(error).all()):
-            return math.inf, f"{name} is not finite"
+            return math.inf, f"{name} is infinite"
         relative = float(error.max()) / (max(scales[name], floor) or 1.0)
         if relative > worst:
             worst, where = relative, name

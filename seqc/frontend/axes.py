@@ -8,7 +8,7 @@ from seqc.frontend.scope import Scope
 
 
 def resolve_axes(axes: s.Axes, scope: Scope, problems: Problems) -> tuple[str, ...]:
-    """The axes that a statement declares, in the layer's order; unknown ones are left out."""
+    """The axes that a statement declares, in the order it names them; unknown ones are left out."""
     if axes.qualifier is not None and not is_complex(axes):
         problems.error(
             "E006",
@@ -35,7 +35,7 @@ def resolve_axes(axes: s.Axes, scope: Scope, problems: Problems) -> tuple[str, .
             )
         elif symbol.kind == "size":
             found.append(name.text)
-    return tuple(a for a in scope.axis_order if a in found)
+    return tuple(found)
 
 
 def is_complex(axes: s.Axes | None) -> bool:

@@ -69,6 +69,8 @@ CODES: dict[str, str] = {
     "E091": "an algebra is applied where or as it cannot be",
     "E092": "a stated gradient does not fit its def",
     "E093": "`solve` asks for what there is not",
+    "E094": "a hyper-parameter's domain is malformed",
+    "E095": "a hyper-parameter's number lies outside its domain",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",

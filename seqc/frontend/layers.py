@@ -89,7 +89,7 @@ def build_layer(
         roots += [n for a in builder.applied.values() for n in a.parts]
         graph, moved = without_pairs(graph, scope.axis_order, roots)
     states = tuple(
-        State(part, symbol.axes or (), moved[start], moved[update], symbol.span)
+        State(part, symbol.axes or (), moved[start], moved[update], symbol.span, order=symbol.order)
         for n in scope.states
         for symbol in (scope.symbols[n],)
         for (part, update), (_, start) in zip(
@@ -103,6 +103,7 @@ def build_layer(
             graph[moved[node]].axes,
             scope.symbols[n].kind == "constant",
             scope.equations[n].span,
+            scope.symbols[n].order,
         )
         for n in order
         for part, node in real[n]
@@ -157,6 +158,7 @@ def _equation(builder: Builder, name: str) -> int | None:
         count_maps(statement.value),
         statement.value,
         complex=symbol.complex,
+        order=symbol.order,
     )
     node = builder.expression(statement.value, place)
     if node is not None and symbol.axes is not None:
@@ -242,7 +244,7 @@ def _start(builder: Builder, name: str, params: list[Param]) -> int | None:
             )
         found = []
         for part in part_names(name) if symbol.complex else (name,):
-            params.append(Param(f"{part}.init", axes, Init(), value.span))
+            params.append(Param(f"{part}.init", axes, Init(), value.span, order=symbol.order))
             attrs = (f"{part}.init",)
             found.append(builder.add("param", axes=axes, attrs=attrs, span=value.span))
         return found[0] if len(found) == 1 else builder.joined((found[0], found[1]), value.span)

@@ -68,19 +68,26 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     if not _allowed(builder, expr, kind):
         return None
     axes = builder.place.axes
-    sources = tuple(builder.axes_of(v) for v in values if v is not None)
+    sources = tuple(
+        _flattened(builder, argument, builder.axes_of(v))
+        for argument, v in zip(positional, values, strict=True)
+        if v is not None
+    )
     if options is None or width is None or prefix is None or axes is None:
         return None
     if len(sources) < len(values):
         return None
     bias, weight, causal, depthwise = options
-    if depthwise and _extents(builder, sources[0]) != _extents(builder, axes):
+    flat = builder.place.order or axes
+    if depthwise and set(sources[0]) == set(axes):
+        sources = (flat,)  # a channel is mapped to that of its name
+    if depthwise and _extents(builder, sources[0]) != _extents(builder, flat):
         builder.error(
             "E069",
             "a depthwise convolution keeps its axes",
             expr.span,
             call,
-            label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(axes) or '1'})",
+            label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(flat) or '1'})",
             hint="give the equation the argument's axes, or leave `depthwise` out",
         )
         return None
@@ -90,8 +97,11 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     nodes = []
     for name in names:
         builder.maps.append(
-            LearnedMap(kind, name, sources, axes, bias, weight, width, causal, depthwise, expr.span)
-        )
+            LearnedMap(
+                kind, name, sources, axes, bias, weight, width, causal, depthwise, expr.span,
+                builder.place.order,
+            )
+        )  # fmt: skip
         index = (len(builder.maps) - 1,)
         nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
     return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
@@ -230,6 +240,15 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
         )
         return None
     return prefix
+
+
+def _flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """A map's argument's axes in the order in which they flatten: that of its declaration."""
+    if isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name):
+        symbol = builder.scope.symbols.get(argument.base.text)
+        if symbol is not None and symbol.order:
+            return symbol.order
+    return axes
 
 
 def _extents(builder: Builder, axes: tuple[str, ...]) -> list[str]:

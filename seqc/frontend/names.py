@@ -8,12 +8,13 @@ from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
 from seqc.frontend.axes import is_complex, resolve_axes
 from seqc.frontend.complexes import part_names
-from seqc.frontend.constants import finite, read_init
+from seqc.frontend.constants import read_init
+from seqc.frontend.hypers import read_hyper
 from seqc.frontend.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.problems import Problems, shorten
 from seqc.frontend.reserved import refusal
 from seqc.frontend.scope import KINDS, Scope, Symbol
-from seqc.ir.recurrence import Hyper, Init, Input, Param, Size
+from seqc.ir.recurrence import Init, Input, Param, Size
 
 
 class Declarations:
@@ -37,7 +38,7 @@ class Declarations:
         for statement in statements:
             if isinstance(statement, s.Settings) and statement.kind == "hyper":
                 for item in statement.items:
-                    self._hyper(item)
+                    read_hyper(item, self._declare("hyper", item.name), self.scope, self.problems)
             elif isinstance(statement, s.Declaration):
                 self._declaration(statement)
         for statement in statements:
@@ -52,7 +53,7 @@ class Declarations:
     ) -> Symbol | None:
         """A new symbol; None (and an error) where the name is taken.  A reserved name is refused
         but declared, so that its uses aren't reported as well."""
-        reason = refusal(name.text, kind)
+        reason = refusal(name.text, kind) if name.text else None  # without one it has been said
         if reason is not None:
             self.problems.error(
                 "E023",
@@ -74,6 +75,9 @@ class Declarations:
             )
             return None
         symbol = Symbol(name.text, kind, name.span, axes)
+        if axes is not None:
+            symbol.axes = self.scope.sorted(axes)
+            symbol.order = axes if axes != symbol.axes else ()
         self.scope.symbols[name.text] = symbol
         return symbol
 
@@ -139,19 +143,6 @@ class Declarations:
             root, value = name, items[name].value
         return root
 
-    def _hyper(self, item: s.Setting) -> None:
-        symbol = self._declare("hyper", item.name)
-        value = None if item.value is None else finite(item.value)
-        if value is None:
-            self.problems.error(
-                "E087",
-                f"the hyper-parameter `{item.name.text}` needs a number",
-                item.span if item.value is None else item.value.span,
-                hint=f"write `hyper {item.name.text} = 0.1`; it can be changed on the built layer",
-            )
-        if symbol is not None:
-            self.scope.hypers.append(Hyper(item.name.text, value or 0.0, item.name.span))
-
     # ---- inputs, states, params
 
     def _declaration(self, statement: s.Declaration) -> None:
@@ -204,7 +195,8 @@ class Declarations:
                 self.problems.error(
                     "E089", "an input has no start", value.span, hint="leave out the `= …`"
                 )
-            self.scope.inputs.append(Input(name.text, symbol.axes, item.target.span))
+            span = item.target.span
+            self.scope.inputs.append(Input(name.text, symbol.axes, span, order=symbol.order))
         elif kind == "state":
             self.scope.states[name.text] = value
         else:
@@ -223,14 +215,14 @@ class Declarations:
                     value.span,
                     hint="use `normal(0, 1)`",
                 )
-            span, init = item.target.span, init or Init()
+            span, init, order = item.target.span, init or Init(), symbol.order
             if not symbol.complex:
-                self.scope.params.append(Param(name.text, symbol.axes, init, span))
+                self.scope.params.append(Param(name.text, symbol.axes, init, span, order=order))
                 return
             re, im = part_names(name.text)
             other = Init("number", (0.0,)) if init.kind == "number" else init
-            self.scope.params.append(Param(re, symbol.axes, init, span))
-            self.scope.params.append(Param(im, symbol.axes, other, span))
+            self.scope.params.append(Param(re, symbol.axes, init, span, order=order))
+            self.scope.params.append(Param(im, symbol.axes, other, span, order=order))
 
     def _some_axis(self) -> str:
         return next(reversed(self.scope.axis_order), "hidden")
@@ -277,7 +269,7 @@ class Declarations:
                     hint=f"write `{name}[t] = …`",
                 )
             declared = (axes, is_complex(statement.axes))
-            if axes is not None and declared != (symbol.axes, symbol.complex):
+            if axes is not None and declared != (symbol.order or symbol.axes, symbol.complex):
                 self.problems.error(
                     "E048",
                     f"the axes of `{name}` are not those of its state",

@@ -53,6 +53,8 @@ class Place:
     masks: int = 0
     #: whether it is declared complex, as learned maps in it then are
     complex: bool = False
+    #: the order in which those axes are declared, where it is not the layer's
+    order: tuple[str, ...] = ()
 
 
 @dataclass

@@ -69,6 +69,10 @@ class _Newlines:
             yield token
 
 
+#: What a comparison is, seen from its other side.
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
 class _Reader:
     """Turns Lark's tree into the dataclasses, from the leaves up and without recursion."""
 
@@ -203,6 +207,33 @@ class _Reader:
 
     def _setting(self, parts: list[Any], span: Span) -> s.Setting:
         return s.Setting(self._word(parts[0]), parts[1], span)
+
+    def _bounded(self, parts: list[Any], span: Span) -> s.Setting:
+        """A hyper: ``name``, ``name > bound``, ``bound < name <= bound``, with its value."""
+        head, value = parts
+        if isinstance(head, s.Name):
+            return s.Setting(head, value, span)
+        terms: list[s.Expr] = []
+        signs: list[str] = []
+        if isinstance(head, s.Comparison):
+            terms = [head.first, *(e for _, e in head.rest)]
+            signs = [sign for sign, _ in head.rest]
+        # Of two terms the first is the hyper, unless it is no name; of three the one between.
+        place = 0 if len(terms) == 2 and isinstance(terms[0], s.Name) else 1
+        name = terms[place] if place < len(terms) <= 3 else None
+        if not isinstance(name, s.Name) or any(sign not in _MIRRORED for sign in signs):
+            self.problems.error(
+                "E094",
+                "a hyper-parameter is a name, which may be compared with numbers",
+                head.span,
+                hint="write `hyper p = 0.1`, `hyper p > 0 = 0.1` or `hyper 0 < p <= 1 = 0.1`",
+            )
+            return s.Setting(s.Name("", head.span), value, span)
+        domain = tuple(
+            (sign, terms[i + 1]) if i == place else (_MIRRORED[sign], terms[i])
+            for i, sign in enumerate(signs)
+        )
+        return s.Setting(name, value, span, domain)
 
     def _part(self, parts: list[Any], span: Span) -> s.Part:
         name, axes, sign, bound = parts

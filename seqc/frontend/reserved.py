@@ -30,8 +30,8 @@ MODULE_ATTRIBUTES = _words(
 LAYER_ATTRIBUTES = _words(
     """
     backend cls cu_seqlens device dtype penalties reset resets self seqc state states step torch
-    SPEC SIZES ALIASES HYPERS INPUTS STATES OUTPUTS FIELDS KERNELS PARALLEL STREAMS State
-    DEFAULT_BACKEND kernel_calls reset_parameters
+    SPEC SIZES ALIASES AXES DOMAINS HYPERS INPUTS STATES OUTPUTS FIELDS KERNELS PARALLEL STREAMS
+    State DEFAULT_BACKEND kernel_calls reset_parameters
     """
 )
 
@@ -42,7 +42,7 @@ MODULE_NAMES = _words(
     annotations begin centred_windows choose contract convolve full graft guard
     keep_mask lagged last_step linear logaddexp math maximum minimum numeric pick project push
     remember shift sigmoid softplus split spread_axes spread_to stacked started state_dtype
-    storage_dtype torch windows
+    storage_dtype torch turn_rows windows
     """
 )
 

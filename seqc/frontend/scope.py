@@ -27,7 +27,11 @@ SEQUENCES = frozenset({"input", "state", "equation"})
 
 @dataclass
 class Symbol:
-    """A declared name; ``axes`` is None where they are to be inferred, and then ``complex`` too."""
+    """A declared name; ``axes`` is None where they are to be inferred, and then ``complex`` too.
+
+    ``axes`` are in the layer's order; ``order`` is the one in which the declaration names
+    them, where that is another (else empty).
+    """
 
     name: str
     kind: str
@@ -35,6 +39,7 @@ class Symbol:
     axes: tuple[str, ...] | None = None
     used: bool = False
     complex: bool = False
+    order: tuple[str, ...] = ()
 
 
 @dataclass
@@ -50,9 +55,13 @@ class Scope:
     equations: dict[str, s.EquationStatement] = field(default_factory=dict)
     outputs: list[s.Target] = field(default_factory=list)
 
+    def sorted(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Axes in the layer's order."""
+        return tuple(a for a in self.axis_order if a in axes)
+
     @property
     def axis_order(self) -> tuple[str, ...]:
-        """The names of the sizes in order: axes of a value always stand in this order."""
+        """The names of the sizes in order: within a layer the axes of a value stand in it."""
         return tuple(size.name for size in self.sizes)
 
     def is_size(self, name: str) -> bool:

@@ -138,11 +138,12 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One item of `size` or `hyper`."""
+    """One item of `size` or `hyper`; ``domain`` holds what a hyper is compared with."""
 
     name: Name
     value: Expr | None
     span: Span
+    domain: tuple[tuple[str, Expr], ...] = ()
 
 
 # ---- statements

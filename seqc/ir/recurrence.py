@@ -26,20 +26,48 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A relation that a hyper keeps: ``sign`` (> >= < <=) to a number or to an earlier hyper."""
+
+    sign: str
+    to: float | str
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.to if isinstance(self.to, str) else f'{self.to:g}'}"
+
+
+@dataclass(frozen=True)
 class Hyper:
-    """A real number that shapes nothing and may be changed on the built module."""
+    """A real number that shapes nothing and may be changed on the built module, in its domain."""
 
     name: str
     default: float
     span: Span | None = field(default=None, compare=False, repr=False)
+    domain: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
-class Input:
-    """A sequence (B, T, *axes); no axes means (B, T, 1)."""
+class Ordered:
+    """What a caller sees, its axes in the order in which the declaration names them.
+
+    ``axes`` are in the layer's order, as everywhere within; ``order`` is that of the
+    declaration where it is another one, else empty.
+    """
 
     name: str
     axes: tuple[str, ...]
+    order: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The axes as a caller sees them."""
+        return self.order or self.axes
+
+
+@dataclass(frozen=True)
+class Input(Ordered):
+    """A sequence (B, T, *declared); no axes means (B, T, 1)."""
+
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -57,11 +85,9 @@ class Init:
 
 
 @dataclass(frozen=True)
-class Param:
-    """A learned tensor of shape ``axes`` (no axes: shape (1,)), constant in time."""
+class Param(Ordered):
+    """A learned tensor of shape ``declared`` (no axes: shape (1,)), constant in time."""
 
-    name: str
-    axes: tuple[str, ...]
     init: Init = Init()
     span: Span | None = field(default=None, compare=False, repr=False)
 
@@ -70,10 +96,12 @@ class Param:
 class LearnedMap:
     """``linear`` or ``conv``: parameters ``{prefix}.weight`` and ``{prefix}.bias``.
 
-    linear: weight (prod(out_axes), sum over sources of prod(source axes)), torch's layout.
+    linear: weight (prod(out axes), sum over sources of prod(source axes)), torch's layout.
     conv:   weight (out, in, width) as torch.nn.Conv1d has it; depthwise: (out, 1, width).
             The last tap, weight[..., width-1], multiplies the present step when causal.
             Not causal: output t sees inputs t-(width-1)//2 … t+width//2 … (centred).
+    Several axes flatten in the order in which their declaration names them: ``sources`` stand in
+    that order, and the result in ``order`` (empty: that of ``axes``, which are in the layer's).
     The map's node in the graph is ``map`` with attrs (index,) and one argument a source.
     """
 
@@ -87,18 +115,22 @@ class LearnedMap:
     causal: bool = True
     depthwise: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
+    order: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The result's axes in the order in which they lie flat in the weight."""
+        return self.order or self.axes
 
 
 @dataclass(frozen=True)
-class State:
+class State(Ordered):
     """A carried value; ``update`` is the node of its value at t, ``init`` the node before step 0.
 
     ``init`` is a node of params, hypers, sizes and numbers; ``init = learned``
     makes the parameter ``{name}.init`` and its ``param`` node.
     """
 
-    name: str
-    axes: tuple[str, ...]
     init: int
     update: int
     span: Span | None = field(default=None, compare=False, repr=False)
@@ -113,6 +145,12 @@ class Equation:
     axes: tuple[str, ...]
     constant: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
+    order: tuple[str, ...] = ()
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The axes as a caller sees them: in the order of the declaration, if it names them."""
+        return self.order or self.axes
 
 
 @dataclass(frozen=True)
@@ -178,6 +216,13 @@ class Recurrence:
         """The state of that name."""
         return next(s for s in self.states if s.name == name)
 
+    def declared(self, name: str, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """The axes of a value in the order of its declaration; where it has none, as given."""
+        named: tuple[Input | State | Equation, ...] = (
+            *self.inputs, *self.states, *self.equations
+        )  # fmt: skip
+        return next((v.declared for v in named if v.name == name), axes)
+
     def definition(self, name: str) -> int | None:
         """The node of an equation or state at t; None for an input."""
         for e in self.equations:
@@ -208,11 +253,13 @@ class Recurrence:
     def __str__(self) -> str:
         lines = [f"recurrence {self.name}"]
         lines += [f"  size {s.name} = {s.alias or s.default}" for s in self.sizes]
-        lines += [f"  hyper {h.name} = {h.default}" for h in self.hypers]
-        lines += [f"  input {i.name}: {' '.join(i.axes) or 1}" for i in self.inputs]
-        lines += [f"  param {p.name}: {' '.join(p.axes) or 1}" for p in self.params]
         lines += [
-            f"  map {i} {m.kind} {m.prefix}: {' '.join(m.axes) or 1}"
+            f"  hyper {' '.join([h.name, *map(str, h.domain)])} = {h.default}" for h in self.hypers
+        ]
+        lines += [f"  input {i.name}: {' '.join(i.declared) or 1}" for i in self.inputs]
+        lines += [f"  param {p.name}: {' '.join(p.declared) or 1}" for p in self.params]
+        lines += [
+            f"  map {i} {m.kind} {m.prefix}: {' '.join(m.declared) or 1}"
             for i, m in enumerate(self.maps)
         ]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]
@@ -242,8 +289,11 @@ class Recurrence:
 
 
 def time_varying(recurrence: Recurrence) -> list[bool]:
-    """For each node, whether its value depends on the step."""
+    """For each node, whether its value depends on the step.
+
+    A learned map's does, even of what is constant: a window looks back before the first step.
+    """
     out: list[bool] = []
     for node in recurrence.nodes:
-        out.append(node.op in ("read", "keep") or any(out[a] for a in node.args))
+        out.append(node.op in ("read", "keep", "map") or any(out[a] for a in node.args))
     return out

@@ -66,6 +66,12 @@ class Interval:
         below = self.hi < hi or (self.hi == hi and self.hi_open)
         return above and below
 
+    def beyond(self, size: float) -> bool:
+        """Every value is larger than ``size`` in absolute value, and all are of one sign."""
+        above = self.lo > size or (self.lo == size and self.lo_open)
+        below = self.hi < -size or (self.hi == -size and self.hi_open)
+        return above or below
+
     def __str__(self) -> str:
         left, right = ("(" if self.lo_open else "["), (")" if self.hi_open else "]")
         return f"{left}{self.lo:g}, {self.hi:g}{right}"

@@ -133,7 +133,7 @@ def map_stage(layout: Layout, first: int, name: str) -> MapStage:
 
     def shape(n: int) -> tuple[object, ...]:
         m = recurrence.maps[int(recurrence.nodes[n].attrs[0])]
-        return (m.kind, m.width, m.causal, m.depthwise, recurrence.nodes[n].args)
+        return (m.kind, m.width, m.causal, m.depthwise, recurrence.nodes[n].args, m.sources)
 
     def alone(m: LearnedMap) -> bool:
         return m.depthwise

@@ -121,16 +121,17 @@ class Arguments(Shell):
         return label, found
 
     def _strip(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Inputs as the equations see them: a value without axes has no axis."""
+        """Inputs as the equations see them: axes in the layer's order, no axis without axes."""
         return tuple(
-            x if axes else x[..., 0] for x, axes in zip(inputs, self.INPUTS.values(), strict=True)
+            self._inwards(x, axes) if axes else x[..., 0]
+            for x, axes in zip(inputs, self.INPUTS.values(), strict=True)
         )
 
     def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
         """Outputs as a caller sees them: one tensor, or a tuple."""
         dressed = []
         for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True):
-            shown = y if axes else y.unsqueeze(-1)
+            shown = self._outwards(y, axes) if axes else y.unsqueeze(-1)
             dressed.append(shown if shown.dtype is dtype else shown.to(dtype))
         return dressed[0] if len(dressed) == 1 else tuple(dressed)
 
@@ -165,15 +166,18 @@ class Arguments(Shell):
                 raise TypeError(
                     f"{kind}: state.{field.name} must be floating point, not {value.dtype}"
                 )
-            taken.append(value.to(wide).reshape(want))
+            taken.append(self._inwards(value.to(wide).reshape(want), field.axes))
         return self.State(*taken)
 
     def _leave(self, state: Any) -> Any:
-        """The state as a caller sees it: a field without axes ends in a 1."""
-        if all(f.axes for f in self.FIELDS):
+        """The state as a caller sees it: axes as declared; a field without axes ends in a 1."""
+        if all(len(f.axes) == 1 for f in self.FIELDS):
             return state
         return self.State(
-            *(v if f.axes else v.unsqueeze(-1) for f, v in zip(self.FIELDS, state, strict=True))
+            *(
+                self._outwards(v, f.axes) if f.axes else v.unsqueeze(-1)
+                for f, v in zip(self.FIELDS, state, strict=True)
+            )
         )
 
     def _result_dtype(self, x: Tensor) -> torch.dtype:

@@ -31,6 +31,18 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.linear(x, weight, bias)
 
 
+def turn_rows(weight: Tensor, extents: tuple[int, ...], places: tuple[int, ...]) -> Tensor:
+    """A weight's or bias's rows, which lie in the order of some axes, in another order of them.
+
+    ``extents`` are those of the axes as they lie flat; ``places`` says which of them comes first,
+    second, …
+    """
+    count = len(extents)
+    apart: Tensor = weight.unflatten(0, extents)
+    turned: Tensor = apart.permute(*places, *range(count, apart.dim()))
+    return turned.flatten(0, count - 1)
+
+
 def _convolves(x: Tensor, weight: Tensor) -> bool:
     """Whether the product runs as a convolution."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,9 +13,14 @@ from torch import Tensor, nn
 from seqc.runtime.environment import BACKENDS
 from seqc.runtime.kernels import FusedKernel
 
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge
+}  # fmt: skip
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
 
 class Field(NamedTuple):
-    """One field of a layer's state.
+    """One field of a layer's state, its axes as declared.
 
     A ``single`` field is the last value, (B, *axes); any other holds the last K
     steps, (B, K, *axes) with the oldest first, K the longest of ``lags`` and of
@@ -43,7 +49,11 @@ class Shell(nn.Module):
     SPEC: ClassVar[str] = ""
     SIZES: ClassVar[dict[str, int | None]] = {}
     ALIASES: ClassVar[dict[str, str]] = {}
+    #: The order of axes within, that of the sizes; empty where no declaration has another.
+    AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
+    #: What hypers must keep to: (hyper, sign, a number or another hyper).
+    DOMAINS: ClassVar[tuple[tuple[str, str, float | str], ...]] = ()
     INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
     STATES: ClassVar[dict[str, tuple[str, ...]]] = {}
     OUTPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -98,11 +108,35 @@ class Shell(nn.Module):
             setattr(self, name, int(value))
         for alias, target in self.ALIASES.items():
             setattr(self, alias, getattr(self, target))
+        hypers = {}
         for name, number in self.HYPERS.items():
             value = numbers.get(name, number)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 raise ValueError(f"{kind}: hyper {name!r} must be a number, not {value!r}")
-            setattr(self, name, float(value))
+            hypers[name] = float(value)
+        # First those that the caller named, so that it is they which are told of.
+        for name in [h for h in numbers if h in hypers] + list(hypers):
+            self._check_domain(name, hypers)
+        # Together: one at a time, each would be held to what the others were before.
+        self.__dict__.update(hypers)
+
+    def _check_domain(self, name: str, hypers: dict[str, float]) -> None:
+        """Raise where a hyper does not keep to what the spec says of it."""
+        for hyper, sign, bound in self.DOMAINS:
+            if name not in (hyper, bound):
+                continue
+            limit = hypers[bound] if isinstance(bound, str) else bound
+            if not _HOLDS[sign](hypers[hyper], limit):
+                # The value at fault stands first, whichever side of the relation it is on.
+                if name == hyper:
+                    told = f"{sign} {bound if isinstance(bound, str) else f'{bound:g}'}"
+                    told += f", which is {limit:g}" if isinstance(bound, str) else ""
+                else:
+                    told = f"{_MIRRORED[sign]} {hyper}, which is {hypers[hyper]:g}"
+                raise ValueError(
+                    f"{type(self).__name__}: hyper {name!r} must be {told}; it can't be "
+                    f"{hypers[name]!r}"
+                )
 
     def _parameter(
         self,
@@ -170,6 +204,9 @@ class Shell(nn.Module):
             raise ValueError(f"backend {value!r}: it can be {', '.join(BACKENDS)}")
         if name in self.HYPERS:
             value = float(value)
+            if math.isnan(value):
+                raise ValueError(f"{type(self).__name__}: hyper {name!r} must be a number, not nan")
+            self._check_domain(name, {h: getattr(self, h) for h in self.HYPERS} | {name: value})
         super().__setattr__(name, value)
 
     def _extent(self, axis: str) -> int:
@@ -179,12 +216,35 @@ class Shell(nn.Module):
     def _shape(self, axes: Sequence[str]) -> tuple[int, ...]:
         return tuple(self._extent(a) for a in axes)
 
+    def _within(self, axes: Sequence[str]) -> tuple[str, ...]:
+        """Declared axes in the order that they have within the layer."""
+        return tuple(a for a in self.AXES if a in axes) if self.AXES else tuple(axes)
+
+    def _inwards(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        """A caller's tensor, its axes as declared, as the equations have it: a view."""
+        return _turned(x, axes, self._within(axes))
+
+    def _outwards(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
+        """A value of the equations with its axes as declared: a view."""
+        return _turned(x, self._within(axes), axes)
+
     def _kept_steps(self, field: Field) -> int:
         """How many past steps a field holds."""
         lags = [k if isinstance(k, int) else self._extent(k) for k in field.lags]
         spans = [(w if isinstance(w, int) else self._extent(w)) - 1 for w in field.windows]
         return max([*lags, *spans], default=0)
 
-    def _field_shape(self, field: Field, batch: int) -> tuple[int, ...]:
-        inner = self._shape(field.axes)
+    def _field_shape(
+        self, field: Field, batch: int, axes: tuple[str, ...] | None = None
+    ) -> tuple[int, ...]:
+        """A field's shape as a caller sees it, or with its axes in another order."""
+        inner = self._shape(field.axes if axes is None else axes)
         return (batch, *inner) if field.single else (batch, self._kept_steps(field), *inner)
+
+
+def _turned(x: Tensor, axes: tuple[str, ...], wanted: tuple[str, ...]) -> Tensor:
+    """A tensor (…, *axes) with these axes in another order."""
+    if axes == wanted:
+        return x
+    lead = x.dim() - len(axes)
+    return x.permute(*range(lead), *(lead + axes.index(a) for a in wanted))

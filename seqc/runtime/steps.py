@@ -31,7 +31,7 @@ def keep_mask(p: float | Tensor, shape: tuple[int, ...], training: bool, like: T
 def begin(layer: Shell, index: int, value: float | Tensor, batch: int, like: Tensor) -> Tensor:
     """A field of the state before the first step, from its init."""
     field = layer.FIELDS[index]
-    shape = layer._field_shape(field, batch)
+    shape = layer._field_shape(field, batch, layer._within(field.axes))
     wide = state_dtype(like.dtype)
     if isinstance(value, Tensor):
         return value.to(wide).expand(shape)

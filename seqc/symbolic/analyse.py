@@ -20,7 +20,7 @@ def analyse(recurrence: Recurrence, algebras: tuple[Algebra, ...]) -> Analysis:
     ``algebras`` are those of the library, found by their names (``affine``, …); the laws of
     one are proved before anything relies on it, and of no other.
     """
-    builder = StableBuilder(recurrence.axes)
+    builder = StableBuilder(recurrence.axes, hypers=recurrence.hypers)
     rewritten = _restated(recurrence, builder)
     solver = Solver(algebras, builder)
     found: list[Stratum] = []

@@ -6,15 +6,22 @@ from collections.abc import Iterable, Sequence
 
 from seqc.diagnostics import Span
 from seqc.ir.graph import GraphBuilder, Node
+from seqc.ir.recurrence import Hyper
+from seqc.symbolic.hypers import HyperDomains
 from seqc.symbolic.intervals import Ranges
 
 
 class RangeBuilder(GraphBuilder):
     """A :class:`GraphBuilder` with the interval of each node, and ``op`` to be made smart."""
 
-    def __init__(self, axis_order: Sequence[str] = (), nodes: Iterable[Node] = ()) -> None:
+    def __init__(
+        self,
+        axis_order: Sequence[str] = (),
+        nodes: Iterable[Node] = (),
+        hypers: Iterable[Hyper] = (),
+    ) -> None:
         super().__init__(axis_order, nodes)
-        self.ranges = Ranges(self.nodes)
+        self.ranges = Ranges(self.nodes, HyperDomains(hypers))
         self._log_forms: dict[int, bool] = {}
 
     def op(self, name: str, *args: int, span: Span | None = None) -> int:

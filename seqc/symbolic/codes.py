@@ -13,6 +13,7 @@ CODES: dict[str, str] = {
     "W105": "an equation is read with a lag inside a cycle, so it is a state in all but name",
     "W106": "a state is affine in its past, but the proof of it failed",
     "W107": "an algebra that the spec names is not proved to carry its step",
+    "W108": "the coefficient of an affine state is beyond 1 in size, so the state grows",
     "E301": "a law of the algebra that a scan relies on is refuted",
     "E302": "a convolution that sees later steps maps what depends on a state",
     "E303": "the log domain is asked for where a coefficient may be negative",

@@ -12,10 +12,12 @@ Inputs, parameters and states are finite reals.  A value that is not defined
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir.graph import Graph, Node
+from seqc.ir.recurrence import Hyper
 from seqc.ir.verdict import Interval
+from seqc.symbolic.hypers import HyperDomains
 from seqc.symbolic.ranges import ALL, TRANSFER, TRUTH, hull, intersect, sum_of
 
 #: How large a branch may be, and how many conditions deep, to be analysed under its condition.
@@ -30,8 +32,9 @@ _NEGATION = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt", "eq": "ne", "ne": "
 class Ranges:
     """Intervals of a growing list of nodes, computed on demand, each once."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], hypers: HyperDomains | None = None) -> None:
         self._nodes = nodes
+        self.hypers = hypers or HyperDomains()
         self._known: list[Interval] = []
         self._fuel = 0
 
@@ -58,12 +61,25 @@ class Ranges:
         node = self._nodes[position]
         if node.op == "where":
             return self._where(node, local, depth)
+        if node.op == "hyper":
+            return self.hypers[str(node.attrs[0])]
+        if node.op == "sub" and all(self._nodes[a].op == "hyper" for a in node.args):
+            return self._difference(node, local)
         if node.op in ("add", "sub", "mul", "div") and node.args[0] == node.args[1]:
             return _twice(node.op, self._value(node.args[0], local))
         transfer = TRANSFER.get(node.op)
         if transfer is not None:
             return transfer(*(self._value(a, local) for a in node.args))
         return _leaf(node, [self._value(a, local) for a in node.args])
+
+    def _difference(self, node: Node, local: Mapping[int, Interval]) -> Interval:
+        """One hyper less another: what each may be, and which is the larger by its domain."""
+        a, b = node.args
+        names = [str(self._nodes[n].attrs[0]) for n in node.args]
+        if a == b:
+            return _twice("sub", self._value(a, local))
+        found = TRANSFER["sub"](self._value(a, local), self._value(b, local))
+        return intersect(found, self.hypers.difference(*names)) or found
 
     def _where(self, node: Node, local: Mapping[int, Interval], depth: int) -> Interval:
         condition, yes, no = node.args
@@ -127,9 +143,9 @@ class Ranges:
         return self._value(root, known)
 
 
-def intervals(graph: Graph) -> tuple[Interval, ...]:
+def intervals(graph: Graph, hypers: Iterable[Hyper] = ()) -> tuple[Interval, ...]:
     """The interval of every node."""
-    ranges = Ranges(graph)
+    ranges = Ranges(graph, HyperDomains(hypers))
     return tuple(ranges[i] for i in range(len(graph)))
 
 

@@ -50,7 +50,9 @@ class Prover:
         """The verdict, unless numbers speak against it."""
         if verdict != "proved":
             return verdict
-        differs = disagreement(self.builder.graph, step.reads, step.after, law, parts)
+        differs = disagreement(
+            self.builder.graph, step.reads, step.after, law, parts, self.builder.ranges
+        )
         if differs is not None:
             return Verdict("unknown", "the rewritten form differs in numbers", differs)
         return verdict

@@ -162,3 +162,17 @@ def no_logarithm(solve: Solve, state: str, interval: Interval) -> Diagnostic:
         solve.span,
         hint="take the linear domain, or write the coefficient so that its sign shows",
     )
+
+
+def growing(recurrence: Recurrence, name: str, interval: Interval) -> Diagnostic:
+    """An affine state whose coefficient is never within 1."""
+    least = min(abs(interval.lo), abs(interval.hi))
+    share = f"at least {least:g}" if least > 1 else "more than 1"
+    return Diagnostic(
+        "W108",
+        f"{name} grows without bound: the coefficient of {name}[t-1] lies in {interval}",
+        span_of(recurrence, name),
+        hint=f"every step multiplies it by {share} in size, until it overflows; keep the "
+        "coefficient within 1, for example by a `sigmoid` or `tanh`",
+        severity=Severity.WARNING,
+    )

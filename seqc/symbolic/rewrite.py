@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from seqc.diagnostics import Span
 from seqc.ir.graph import Attr, Graph, Node, rebuild
 from seqc.ir.ops import COMMUTATIVE, CONDITIONS, POINTWISE
+from seqc.ir.recurrence import Hyper
 from seqc.symbolic.base import RangeBuilder
 from seqc.symbolic.evaluate import FLOATS
 from seqc.symbolic.logarithms import complement_rule, log_rule
@@ -32,8 +33,13 @@ class StableBuilder(RangeBuilder):
     leave nodes behind that nothing uses: :func:`prune` the finished graph.
     """
 
-    def __init__(self, axis_order: Sequence[str] = (), nodes: Iterable[Node] = ()) -> None:
-        super().__init__(axis_order, nodes)
+    def __init__(
+        self,
+        axis_order: Sequence[str] = (),
+        nodes: Iterable[Node] = (),
+        hypers: Iterable[Hyper] = (),
+    ) -> None:
+        super().__init__(axis_order, nodes, hypers)
         self._memo: dict[tuple[str, tuple[int, ...]], int] = {}
         self._depth = 0
         self._span: Span | None = None

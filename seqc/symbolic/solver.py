@@ -137,6 +137,8 @@ class Solver(Prover):
     ) -> Stratum:
         coefficient, offset = parts
         interval = self.builder.ranges[coefficient]
+        if interval.beyond(1.0):
+            self.notes.append(refusals.growing(step.recurrence, step.names[0], interval))
         log_coefficient, log_offset = log_form(self.builder, coefficient, offset)
         solve = step.recurrence.solve(step.carries[0][0])
         domain, reason = choose_domain(self.builder, coefficient, solve.domain if solve else "")

@@ -55,6 +55,10 @@ class FakeLayer(nn.Module):
         y = torch.stack(out, 1) if out else x.new_zeros(x.shape[0], 0, self.hidden, dtype=wide)
         if broken == "outputs" and x.shape[1] > 10:
             y = torch.cat([y[:, :-1], y[:, -1:] * 1.001], dim=1)
+        if broken == "float32 outputs" and x.dtype == torch.float32:
+            y = y * 1.00002
+        if broken == "NaN":
+            y = torch.where(y > 0, y, torch.nan)
         if broken == "gradients":
             y = y.detach() + (y - y.detach()) * 1.01
         if broken == "crash":
@@ -68,6 +72,37 @@ class FakeLayer(nn.Module):
         if self.fault == "step" and self.backend == "cpp":
             y = y + 1e-6
         return y[:, 0], state
+
+
+class FakeChaos(FakeLayer):
+    """h[t] = sin(v + gain h[t-1]): roundings may grow; "cpp" computes it another way, as well."""
+
+    gain: ClassVar[float] = 2.0
+
+    def forward(self, x: Tensor, state: FakeState | None = None) -> tuple[Tensor, FakeState]:
+        wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+        v = self.v(x).to(wide)
+        h = x.new_zeros(x.shape[0], self.hidden, dtype=wide) if state is None else state.h
+        out = []
+        for t in range(x.shape[1]):
+            if self.backend == "cpp":
+                h = h * 1.001 if self.fault else h
+                half = (v[:, t] / self.gain + h) * (0.5 * self.gain)
+                h = 2 * torch.sin(half) * torch.cos(half)
+            else:
+                h = torch.sin(v[:, t] + self.gain * h)
+            out.append(h)
+        y = torch.stack(out, 1) if out else x.new_zeros(x.shape[0], 0, self.hidden, dtype=wide)
+        return y.to(x.dtype), FakeState(h)
+
+
+class FakeOverflow(FakeLayer):
+    """Sound, but no float32 holds what its outputs are computed from."""
+
+    def forward(self, x: Tensor, state: FakeState | None = None) -> tuple[Tensor, FakeState]:
+        y, state = super().forward(x, state)
+        large = y * 1e30 * 1e30
+        return y + (large - large), state
 
 
 class _FlatGate(torch.autograd.Function):

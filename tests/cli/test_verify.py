@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from seqc.commands.common import CommandError
 from seqc.commands.verify import VerifyReport, states_gradient, verify
-from tests.cli.fakes import FakeLayer, FakeMemory
+from tests.cli.fakes import FakeChaos, FakeLayer, FakeMemory, FakeOverflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,6 +46,8 @@ def test_a_sound_layer_passes_in_full() -> None:
     "fault, check",
     [
         ("outputs", "outputs"),
+        ("float32 outputs", "outputs"),
+        ("NaN", "outputs"),
         ("gradients", "gradients"),
         ("gradients", "gradients = differences"),
         ("step", "step = parallel"),
@@ -61,6 +64,40 @@ def test_a_wrong_kernel_is_caught(fault: str, check: str) -> None:
     assert not report.ok
     assert check in failed(report)
     assert "FAIL" in str(report)
+
+
+def test_a_right_kernel_of_an_ill_conditioned_layer_passes() -> None:
+    """Plain PyTorch's error in float32 is one draw of many; a kernel's may well be larger."""
+    for seed in (1, 5):
+        report = verify(FakeChaos, "Chaos", quick=True, seed=seed)
+        rows = [c for c in report.checks if c.dtype == "float32" and c.bound]
+        assert {"outputs", "final states"} <= {c.name for c in rows}
+        assert {c.status for c in rows} == {"ok"}, str(report)
+
+
+def test_a_wrong_kernel_of_an_ill_conditioned_layer_is_caught() -> None:
+    layer_class = type("Broken", (FakeChaos,), {"fault": "wrong"})
+    assert "outputs" in failed(verify(layer_class, "Chaos", quick=True, seed=1))
+
+
+def test_a_nan_is_called_one() -> None:
+    rows = [c for c in broken("NaN").failed if c.name == "outputs"]
+    assert rows
+    for row in rows:
+        assert row.measured is not None
+        assert math.isnan(row.measured)
+        assert row.detail.startswith("output h is NaN")
+
+
+def test_where_plain_pytorch_comes_to_nan_nothing_is_told() -> None:
+    rows = [
+        c for c in verify(FakeOverflow, "Overflow", quick=True).checks
+        if c.backend == "cpp" and c.name == "outputs"
+    ]  # fmt: skip
+    assert [(c.dtype, c.status) for c in rows] == [
+        ("float64", "ok"), ("float32", "n/a"), ("bfloat16", "n/a")
+    ]  # fmt: skip
+    assert rows[1].detail == "plain PyTorch itself comes to NaN in this dtype"
 
 
 def test_only_second_derivatives_tell_that_they_are_missing() -> None:

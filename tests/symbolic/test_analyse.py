@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import seqc
 from seqc.diagnostics import Severity, Source
 from seqc.frontend import parse_algebras, parse_spec
 from seqc.ir.graph import GraphBuilder
@@ -255,9 +256,9 @@ def test_a_wrong_rule_is_seen_in_numbers() -> None:
     h, x = (b.add("symbol", axes=(), attrs=(n,)) for n in "hx")
     root = b.op("add", b.op("mul", x, h), x)
     law = algebras()[0]
-    assert disagreement(b.graph, (h,), (root,), law, (x, x)) is None
+    assert disagreement(b.graph, (h,), (root,), law, (x, x), b.ranges) is None
     wrong = b.op("neg", x)
-    assert disagreement(b.graph, (h,), (root,), law, (wrong, x)) is not None
+    assert disagreement(b.graph, (h,), (root,), law, (wrong, x), b.ranges) is not None
 
 
 def test_a_proof_too_large_to_expand_goes_by_induction() -> None:
@@ -333,3 +334,46 @@ def test_a_long_layer() -> None:
     r = parse_spec(Source(text))[0][0]
     (s,) = analyse(r, algebras()).strata
     assert s.method == "scan"
+
+
+@pytest.mark.parametrize(
+    "coefficient, grows",
+    [
+        ("3", True),
+        ("-1.01", True),
+        ("(1 + exp(x[t]))", True),
+        ("-exp(softplus(x[t]))", True),
+        ("1", False),
+        ("-1", False),
+        ("2 * sigmoid(x[t])", False),
+        ("where(x[t] > 0, 2, -2)", False),
+        ("x[t]", False),
+    ],
+)
+def test_a_state_that_provably_grows_is_warned_of(coefficient: str, grows: bool) -> None:
+    found = seqc.check(
+        f"""
+layer L
+size  hidden
+input x[t]: hidden
+state h[t]: hidden
+h[t] = {coefficient} * h[t-1] + x[t]
+output h[t]
+"""
+    )
+    assert [d.code for d in found.diagnostics] == (["W108"] if grows else [])
+    assert found["L"].strata[0].method == "scan"
+
+
+def test_what_is_said_of_a_state_that_grows() -> None:
+    found = seqc.check(
+        "layer L\ninput x[t]: 1\nstate h[t]: 1\nh[t] = 3 * h[t-1] + x[t]\noutput h[t]"
+    )
+    (warning,) = found.diagnostics
+    assert warning.message == ("h grows without bound: the coefficient of h[t-1] lies in [3, 3]")
+    assert warning.span is not None
+    assert warning.span.line == 4
+    assert warning.hint == (
+        "every step multiplies it by at least 3 in size, until it overflows; keep the "
+        "coefficient within 1, for example by a `sigmoid` or `tanh`"
+    )

@@ -113,3 +113,14 @@ TABLE: tuple[Row, ...] = (
 def rows(layer: str) -> tuple[Row, ...]:
     """The layer's strata, in order."""
     return tuple(r for r in TABLE if r.layer == layer)
+
+
+#: Leaks and forget gates whose products cannot grow: where the coefficient lies, by the equations
+#: and by the domains of hypers (c > 0 in RGLRU, tau > 0 in GLA).
+COEFFICIENTS = dict.fromkeys(
+    (
+        "MinGRU", "MinGRUPlain", "MinLSTM", "MinLSTMPlain", "SRU", "RGLRU", "GILR", "S6", "MegaEMA",
+        "GLA", "LeakyIntegrator",
+    ),
+    "(0, 1)",
+)  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 import seqc
 from seqc import zoo
 from seqc.ir.report import LayerReport
-from tests.zoo.expected import TABLE, Row, rows
+from tests.zoo.expected import COEFFICIENTS, TABLE, Row, rows
 
 
 @functools.cache
@@ -29,3 +29,10 @@ def test_strata(name: str) -> None:
         # Of a nonlinear one there is nothing to prove.
         want = "unknown" if stratum.algebra == "nonlinear" else "proved"
         assert stratum.verdict == want, stratum.states
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_coefficients(name: str) -> None:
+    (stratum,) = report(name).strata
+    assert str(stratum.coefficient_range) == COEFFICIENTS[name]
+    assert stratum.domain == "linear"

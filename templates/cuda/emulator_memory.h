@@ -20,15 +20,21 @@ class Watch {
  public:
   template <class Place>
   void touch(const Access& now, const bool writes, const Place& place) {
-    check(writer_, now, writes ? "written after a write" : "read after a write", place);
     if (writes) {
-      check(reader_, now, "written after a read", place);
-      check(other_reader_, now, "written after a read", place);
+      check(now, place);
       writer_ = now;
     } else {
+      check(writer_, now, "read after a write", place);
       if (reader_.thread != now.thread) other_reader_ = reader_;
       reader_ = now;
     }
+  }
+  // Whether the number may be written, or something else over it.
+  template <class Place>
+  void check(const Access& now, const Place& place) const {
+    check(writer_, now, "written after a write", place);
+    check(reader_, now, "written after a read", place);
+    check(other_reader_, now, "written after a read", place);
   }
 
  private:
@@ -104,42 +110,49 @@ Shared<T>& shared(const char* name, const int line, const std::size_t count) {
 // number is not read as another.
 class Arena : public SharedBase {
  public:
-  Arena(std::string name, const std::size_t bytes) : name_(std::move(name)), bytes_(bytes), numbers_(bytes) {}
+  Arena(std::string name, const std::size_t bytes) : name_(std::move(name)), bytes_(bytes) {}
   std::size_t size() const { return bytes_.size(); }
   template <class T>
   T read(const int at) {
-    for (int b = at; b < at + static_cast<int>(sizeof(T)); ++b) {
-      if (bytes_[b].number < 0) fail("shared array " + place(at) + " is read before it is written");
-      if (bytes_[b].number != at) fail("shared array " + place(at) + " is read, where another number was written");
-    }
+    const std::shared_ptr<Number> number = bytes_[at].number;
+    if (!number) fail("shared array " + place(at) + " is read before it is written");
     T found;
-    numbers_[at].touch(access(), false, [&] { return place(at); });
-    for (std::size_t b = 0; b < sizeof(T); ++b) reinterpret_cast<unsigned char*>(&found)[b] = bytes_[at + b].value;
+    for (int b = 0; b < static_cast<int>(sizeof(T)); ++b) {
+      if (bytes_[at + b].number != number || number->at != at || number->size != sizeof(T))
+        fail("shared array " + place(at) + " is read, where another number was written");
+      reinterpret_cast<unsigned char*>(&found)[b] = bytes_[at + b].value;
+    }
+    number->watch.touch(access(), false, [&] { return place(at); });
     return found;
   }
   template <class T>
   T write(const int at, const T value) {
-    int before = -1;
-    for (int b = at; b < at + static_cast<int>(sizeof(T)); ++b) {
-      const int number = bytes_[b].number;
-      if (number >= 0 && number != before && number != at) numbers_[number].touch(access(), true, [&] { return place(number); });
-      before = number;
-      bytes_[b] = {reinterpret_cast<const unsigned char*>(&value)[b - at], at};
+    std::shared_ptr<Number> number = bytes_[at].number;
+    if (!number || number->at != at || number->size != sizeof(T)) number = std::make_shared<Number>(Number{at, sizeof(T), {}});
+    for (int b = 0; b < static_cast<int>(sizeof(T)); ++b) {
+      Byte& byte = bytes_[at + b];
+      if (byte.number && byte.number != number) byte.number->watch.check(access(), [&] { return place(byte.number->at); });
+      byte = {reinterpret_cast<const unsigned char*>(&value)[b], number};
     }
-    numbers_[at].touch(access(), true, [&] { return place(at); });
+    number->watch.touch(access(), true, [&] { return place(at); });
     return value;
   }
 
  private:
+  // What was written as one: its first byte, its size.
+  struct Number {
+    int at;
+    std::size_t size;
+    Watch watch;
+  };
   struct Byte {
     unsigned char value = 0;
-    int number = -1;  // where the number begins that was written here
+    std::shared_ptr<Number> number;
   };
   std::string place(const int at) const { return name_ + " at byte " + std::to_string(at); }
 
   std::string name_;
   std::vector<Byte> bytes_;
-  std::vector<Watch> numbers_;
 };
 // A part of an arena as an array.
 template <class T>

@@ -150,7 +150,7 @@ struct Keeper {
     if constexpr (K::Main::kKeeps) keeps = args.addresses[K::kFirstKept] != nullptr;
     if constexpr (K::kEvery && K::Main::kKeeps) {
       every = static_cast<int>(args.every());
-      if (keeps) chunk = first / every, phase = static_cast<int>(first % every);
+      if (keeps) chunk = (first + every - 1) / every, phase = static_cast<int>(first % every);
     }
   }
   template <class L>

@@ -149,13 +149,11 @@ SEQC_INLINE void march_inner(const Args<K>& args) {
     }
   };
   if constexpr (S::kLeaves) {
-    if (args.addresses[K::kResets]) {
-      each<S::kCarries>([&](auto carry) {
-        constexpr int J = decltype(carry)::value;
-        const State nothing[L::own(S::kCarry[J].inner)] = {};
-        store_state<S::kCarry[J].fresh>(cell, nothing);
-      });
-    }
+    each<S::kCarries>([&](auto carry) {
+      constexpr int J = decltype(carry)::value, I = S::kCarry[J].fresh;
+      const State nothing[L::own(S::kCarry[J].inner)] = {};
+      if (args.addresses[I]) store_state<I>(cell, nothing);
+    });
   }
   Sums<K, L, State> sums{};
   Sums<K, L, double> totals{};

@@ -80,12 +80,10 @@ SEQC_INLINE void march_flat(const Args<K>& args) {
   }
   store_lasts<S>(cell, carries);
   if constexpr (S::kLeaves) {
-    if (args.addresses[K::kResets]) {
-      each<S::kCarries>([&](auto carry) {
-        constexpr int J = decltype(carry)::value;
-        store_state<S::kCarry[J].fresh>(cell, entry<J>(left));
-      });
-    }
+    each<S::kCarries>([&](auto carry) {
+      constexpr int J = decltype(carry)::value, I = S::kCarry[J].fresh;
+      if (args.addresses[I]) store_state<I>(cell, entry<J>(left));
+    });
   }
   each<K::kSums>([&](auto sum) {
     constexpr int k = decltype(sum)::value;

@@ -221,12 +221,10 @@ SEQC_INLINE void scan(const Args<K>& args) {
     });
   }
   if constexpr (S::kLeaves) {
-    if (args.addresses[K::kResets]) {
-      each<S::kCarries>([&](auto carry) {
-        constexpr int J = decltype(carry)::value;
-        store_chunk<S::kCarry[J].fresh>(cell, entry<J>(left), at, arena);
-      });
-    }
+    each<S::kCarries>([&](auto carry) {
+      constexpr int J = decltype(carry)::value, I = S::kCarry[J].fresh;
+      if (args.addresses[I]) store_chunk<I>(cell, entry<J>(left), at, arena);
+    });
   }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,11 +122,19 @@ class Toy:
     kernels = ("", "")
     forward_scans: tuple[tuple[int, int, bool], ...] = ()
     backward_scans: tuple[tuple[int, int, bool], ...] = ()
-    again = 0
     scalars: tuple[float, ...] = ()
 
     def define(self, draw: Draw, batch: int, steps: int, lanes: int, **sizes: int) -> Any:
+        """Its inputs, a step of time, and the names of what a step hands out."""
         raise NotImplementedError
+
+    def record(self, sizes: dict[str, int], parts: int) -> int:
+        """Numbers a thread of a state that is computed again."""
+        found = 0
+        for _, letters, kind in self.backward:
+            if kind == "every":
+                found += -(-math.prod(sizes[a] for a in letters if a in self.inner) // parts)
+        return found
 
     def empty(self, batch: int, lanes: int, **sizes: int) -> list[Tensor]:
         return [torch.zeros(batch, 1, lanes)]
@@ -237,7 +246,7 @@ class MaxPlus(Toy):
 
 
 class Ssm(Toy):
-    name, kernels, axes, inner, again = "ssm", ("SsmForward", "SsmBackward"), "hs", "s", 1
+    name, kernels, axes, inner = "ssm", ("SsmForward", "SsmBackward"), "hs", "s"
     forward_scans = backward_scans = ((2, 1, True),)
     forward = (
         ("d", "bth", "storage"), ("B", "bts", "storage"), ("x", "bth", "storage"),
@@ -274,7 +283,48 @@ class Ssm(Toy):
         return i, step, ["y"]
 
 
-TOYS = {t.name: t for t in (Strata(), Coupled(), MaxPlus(), Ssm())}
+class Plane(Toy):
+    name, kernels, axes, inner = "plane", ("PlaneForward", "PlaneBackward"), "oijh", "ij"
+    forward = (
+        ("a", "btoi", "storage"), ("k", "btj", "storage"), ("x", "bth", "storage"),
+        ("S_start", "boijh", "state"), ("m_start", "boih", "state"),
+        ("S_fresh", "boijh", "state"), ("m_fresh", "boih", "state"), ("resets", "bt", "truth"),
+        ("y!", "btoh", "storage"), ("m!", "btoih", "storage"), ("S_last!", "boijh", "state"),
+        ("m_last!", "boih", "state"), ("S_kept!", "Tboijh", "every"), ("m_kept!", "Tboih", "every"),
+    )  # fmt: skip
+    backward = (
+        ("a", "btoi", "storage"), ("k", "btj", "storage"), ("x", "bth", "storage"),
+        ("c_y", "btoh", "storage"), ("c_m", "btoih", "storage"),
+        ("S_kept", "Tboijh", "every"), ("S_start", "boijh", "state"), ("S_fresh", "boijh", "state"),
+        ("m_kept", "Tboih", "every"), ("m_start", "boih", "state"), ("m_fresh", "boih", "state"),
+        ("c_S_last", "boijh", "state"), ("c_m_last", "boih", "state"),
+        ("d_S_fresh!", "kboijh", "left"), ("d_m_fresh!", "kboih", "left"), ("resets", "bt", "truth"),
+        ("d_a!", "btoi#", "fold"), ("d_k!", "btoj#", "fold"), ("d_x!", "btoh", "storage"),
+        ("d_S_start!", "boijh", "state"), ("d_m_start!", "boih", "state"),
+    )  # fmt: skip
+
+    def define(self, draw: Draw, batch: int, steps: int, lanes: int, **sizes: int) -> Any:
+        lead, (o, n, m) = (batch, steps), (sizes[a] for a in "oij")
+        i = {
+            "a": draw(*lead, o, n), "k": draw(*lead, m), "x": draw(*lead, lanes),
+            **{f"S_{k}": draw(batch, o, n, m, lanes) for k in ("start", "fresh")},
+            **{f"m_{k}": draw(batch, o, n, lanes) for k in ("start", "fresh")},
+        }  # fmt: skip
+
+        def step(t: int, S: Tensor, m: Tensor) -> Any:
+            k = i["k"][:, t, None, None, :, None]
+            S = torch.sigmoid(i["a"][:, t])[..., None, None] * S + k * i["x"][:, t, None, None, None]
+            m = 0.5 * m + torch.tanh(S.sum(3))
+            return [(m[:, :, :, None] * S * k).sum((2, 3)), m], [S, m]
+
+        return i, step, ["y", "m"]
+
+    def empty(self, batch: int, lanes: int, **sizes: int) -> list[Tensor]:
+        o, i = sizes["o"], sizes["i"]
+        return [torch.zeros(batch, 1, o, lanes), torch.zeros(batch, 1, o, i, lanes)]
+
+
+TOYS = {t.name: t for t in (Strata(), Coupled(), MaxPlus(), Ssm(), Plane())}
 
 
 def run(toy: Toy, case: Case, direction: str, schedule: str, every: int = 4, **how: Any) -> dict[str, Tensor]:
@@ -287,7 +337,7 @@ def run(toy: Toy, case: Case, direction: str, schedule: str, every: int = 4, **h
         toy.name, toy.kernels[not forward], case.dtype, case.batch, case.steps, axes, "h", (),
         inner=toy.inner, scans=toy.forward_scans if forward else toy.backward_scans,
         scalars=toy.scalars, folds=any(k == "fold" for _, _, k in signature),
-        again=0 if forward else toy.again * -(-sizes.get("s", 1) // how.get("parts", 1)),
+        again=0 if forward else toy.record(sizes, how.get("parts", 1)),
         every=every if toy.inner else 0, **how,
     )  # fmt: skip
     extents = {**axes, "b": case.batch, "t": case.steps}
@@ -316,8 +366,7 @@ def run(toy: Toy, case: Case, direction: str, schedule: str, every: int = 4, **h
         elif plain.endswith("_kept"):
             found = case.results[plain]
             if kind == "every":
-                before = torch.cat([case.inputs["h_start"][:, None], found], 1)[:, : case.steps]
-                found = before[:, ::every].transpose(0, 1).contiguous()
+                found = now_and_then(case, plain, every).contiguous()
             found = found.to(dtype)
         else:
             found = case.inputs[plain].to(dtype)
@@ -339,10 +388,27 @@ def run(toy: Toy, case: Case, direction: str, schedule: str, every: int = 4, **h
     return results
 
 
-def wanted(case: Case, name: str, every: int) -> Tensor:
-    """What a result has to be."""
-    found = case.results[name]
-    if name == "h_kept" and found.dim() == 4:
-        before = torch.cat([case.inputs["h_start"][:, None], found], 1)[:, : case.steps]
-        return before[:, ::every].transpose(0, 1)
+def now_and_then(case: Case, name: str, every: int) -> Tensor:
+    """The states before every so many steps, time first."""
+    start = case.inputs[name.replace("_kept", "_start")]
+    before = torch.cat([start[:, None], case.results[name]], 1)[:, : case.steps]
+    return before[:, ::every].transpose(0, 1)
+
+
+def errors(toy: Toy, case: Case, got: dict[str, Tensor], every: int = 4) -> dict[str, float]:
+    """How far each result is from torch's, beside the largest number there."""
+    kinds = {n.removesuffix("!"): k for n, _, k in (*toy.forward, *toy.backward)}
+    found = {}
+    for name, x in got.items():
+        want = now_and_then(case, name, every) if kinds[name] == "every" else case.results[name]
+        x = x.double()
+        # What a kernel finds along more axes than a gradient has is summed by whoever launches it.
+        letters = next(a for n, a, _ in (*toy.forward, *toy.backward) if n == f"{name}!")
+        letters = letters.replace("#", "").replace("k", "" if kinds[name] in ("sum", "left") else "k")
+        own = next((a for n, a, _ in toy.forward if n == name.removeprefix("d_")), letters)
+        if name.startswith("d_"):
+            x = x.sum([i for i, a in enumerate(letters) if a not in own]) if letters != own else x
+        assert x.shape == want.shape, (name, x.shape, want.shape)
+        scale = want.abs().max().clamp(min=1) if want.numel() else torch.ones(())
+        found[name] = float(((x - want).abs().max() / scale)) if want.numel() else 0.0
     return found

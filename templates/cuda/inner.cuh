@@ -60,9 +60,9 @@ struct Inner {
 // Marches over steps first, …, last in the direction of S, each step's streams read while the one
 // before is computed.  before(t, tile) and after(t) go around each step, which runs if runs(t).
 template <class S, bool kMain, class K, class L, class Leave, class Tell, class Before, class Runs, class After>
-SEQC_INLINE void one_ahead(const Cell<K, L>& cell, const Constants<K, L>& constants, const i64 first, const i64 last, Carries<K, L, S>& carries,
-                           Sums<K, L, typename K::State>& sums, Keeper<K>& keeper, const Leave& leave, const Tell& tell, const Before& before,
-                           const Runs& runs, const After& after) {
+SEQC_INLINE void one_ahead(const Cell<K, L>& cell, const Constants<K, L>& constants, const i64 first, const i64 last,
+                           Carries<K, L, S>& carries, Sums<K, L, typename K::State>& sums, Keeper<K>& keeper,
+                           const Leave& leave, const Tell& tell, const Before& before, const Runs& runs, const After& after) {
   constexpr bool kFew = Inner<K>::kFew;
   constexpr int kBy = S::kBack ? -1 : 1;
   Tile<K, L, 1> now, ahead;
@@ -188,10 +188,13 @@ SEQC_INLINE void march_inner(const Args<K>& args) {
     // Where nothing is computed again a span is a piece.
     const int every = kComputesAgain<K> ? static_cast<int>(args.every()) : kPiece;
     const int rows = (every + kPiece - 1) / kPiece;
-    State* const entering = args.numbers() + static_cast<i64>(blockIdx.x) * ((rows + (SEQC_SHARED_RECORD ? 0 : kPiece)) * kRecord * N::kThreads);
+    const int room = (rows + (SEQC_SHARED_RECORD ? 0 : kPiece)) * kRecord * N::kThreads;
+    State* const entering = args.numbers() + static_cast<i64>(blockIdx.x) * room;
     State* const outside = entering + rows * kRecord * N::kThreads;
     (void)outside, (void)shared_record;
-    const auto mine = [&](const int row_of, const int number) { return (row_of * kRecord + number) * N::kThreads + static_cast<int>(threadIdx.x); };
+    const auto mine = [&](const int at, const int number) {
+      return (at * kRecord + number) * N::kThreads + static_cast<int>(threadIdx.x);
+    };
     for (i64 begin = (steps - 1) / every * every; begin >= 0 && steps > 0; begin -= every) {
       const int count = least(steps - begin, every), pieces = (count + kPiece - 1) / kPiece;
       // First a march through all pieces but the last, for the states that enter the others.
@@ -238,7 +241,9 @@ SEQC_INLINE void march_inner(const Args<K>& args) {
                 each<A::kCarries>([&](auto carry) {
                   constexpr int J = decltype(carry)::value;
 #pragma unroll
-                  for (int e = 0; e < L::own(A::kCarry[J].inner); ++e) entering[mine(j / kPiece, N::template record_to<J>() + e)] = entry<J>(again)[e];
+                  for (int e = 0; e < L::own(A::kCarry[J].inner); ++e) {
+                    entering[mine(j / kPiece, N::template record_to<J>() + e)] = entry<J>(again)[e];
+                  }
                 });
               });
         }

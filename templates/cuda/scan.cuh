@@ -60,7 +60,8 @@ constexpr bool can_scan() {
 
 // The states before each step of a tile, whose last step in time is `first`, from one that was kept.
 template <class K, class L, int kTile>
-SEQC_INLINE void compute_again(const Cell<K, L>& cell, const Constants<K, L>& constants, Tile<K, L, kTile>& tile, const i64 first, const int count) {
+SEQC_INLINE void compute_again(const Cell<K, L>& cell, const Constants<K, L>& constants, Tile<K, L, kTile>& tile,
+                               const i64 first, const int count) {
   using A = typename K::Again;
   using State = typename K::State;
   if (count <= 0) return;
@@ -97,8 +98,9 @@ SEQC_INLINE void compute_again(const Cell<K, L>& cell, const Constants<K, L>& co
 
 // What enters a tile of scan q's carries, those of earlier scans being known.
 template <int q, class K, class L, int kTile, class Bytes>
-SEQC_INLINE void enter_scan(const Cell<K, L>& cell, const Constants<K, L>& constants, const Tile<K, L, kTile>& tile, const i64 first, const int count,
-                            const Place& at, Carries<K, L, typename K::Main>& carries, Bytes& arena) {
+SEQC_INLINE void enter_scan(const Cell<K, L>& cell, const Constants<K, L>& constants, const Tile<K, L, kTile>& tile,
+                            const i64 first, const int count, const Place& at,
+                            Carries<K, L, typename K::Main>& carries, Bytes& arena) {
   using State = typename K::State;
   using Main = typename K::Main;
   using S = typename K::template Lift<q>;
@@ -123,7 +125,8 @@ SEQC_INLINE void enter_scan(const Cell<K, L>& cell, const Constants<K, L>& const
 #pragma unroll
   for (int i = 0; i < kTile; ++i) {
     if (i >= count) break;
-    run_step<S, false>(cell, constants, tile, i, K::kBack ? first - i : first + i, map, sums, keeper, [](auto, const auto&) {}, [](auto, int, State) {});
+    const i64 t = K::kBack ? first - i : first + i;
+    run_step<S, false>(cell, constants, tile, i, t, map, sums, keeper, [](auto, const auto&) {}, [](auto, int, State) {});
     begins |= tile.anew[i];
   }
 

@@ -26,9 +26,9 @@
 
 namespace seqc {
 
-constexpr int kLanes = kWarpThreads;       // cells of a block: a warp's accesses are one stretch of memory
-constexpr int kWarps = SEQC_WARPS;         // stretches of a block
-constexpr int kLook = SEQC_LOOK;           // chunks from anchor to anchor
+constexpr int kLanes = kWarpThreads;  // cells of a block: a warp's accesses are one stretch of memory
+constexpr int kWarps = SEQC_WARPS;    // stretches of a block
+constexpr int kLook = SEQC_LOOK;      // chunks from anchor to anchor
 constexpr int kScanThreads = kWarps * kLanes;
 
 #ifndef SEQC_EMULATOR
@@ -157,7 +157,8 @@ SEQC_INLINE Map<Law, T> map_at(Parts& parts, Begins& begins, const int entry, co
 // What enters this thread's stretch, from the map of each thread's stretch and the state that
 // enters the sequence. All threads of the block call it together.
 template <class Law, class T, class Bytes>
-SEQC_INLINE Carried<Law, T> enter(const Map<Law, T> own, const Carried<Law, T> start, const Carried<Law, T> fresh, const Place at, const Board<T> board, Bytes& arena) {
+SEQC_INLINE Carried<Law, T> enter(const Map<Law, T> own, const Carried<Law, T> start, const Carried<Law, T> fresh,
+                                  const Place at, const Board<T> board, Bytes& arena) {
   using A = Arena<Law, T>;
   constexpr int kSeen = A::kSeen, kBlock = kScanThreads;
   auto parts = view<T>(arena, A::kOwnParts, Law::kParts * kBlock);

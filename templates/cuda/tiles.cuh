@@ -232,8 +232,9 @@ SEQC_INLINE void close_folds(Folds<K, L>& folds, const int part, const Tell& tel
 
 // One step; kMain: what it hands out is handed out.
 template <class S, bool kMain, class K, class L, int kSteps, class Leave, class Tell>
-SEQC_INLINE void run_step(const Cell<K, L>& cell, const Constants<K, L>& constants, const Tile<K, L, kSteps>& tile, const int i, const i64 t,
-                          Carries<K, L, S>& carries, Sums<K, L, typename K::State>& sums, Keeper<K>& keeper, const Leave& leave, const Tell& tell) {
+SEQC_INLINE void run_step(const Cell<K, L>& cell, const Constants<K, L>& constants, const Tile<K, L, kSteps>& tile,
+                          const int i, const i64 t, Carries<K, L, S>& carries, Sums<K, L, typename K::State>& sums,
+                          Keeper<K>& keeper, const Leave& leave, const Tell& tell) {
   if constexpr (kMain) keeper.before(cell, carries);
   if (!S::kBack && tile.anew[i]) renew<S>(cell, carries, leave);
   Folds<K, L> folds;

@@ -69,20 +69,25 @@ struct Layout {
   }
 };
 
-// Registers: an array for each of some entries, of which Table::Of<I> says type and size.
-template <class Table, int I, int N>
-struct Bank : Bank<Table, I + 1, N> {
+// Registers: an array for each of some entries, of which Table::Of<I> says type and size.  Beside one
+// another, not one in the other: of nested classes NVRTC's front end takes time without end.
+template <class Table, int I>
+struct Leaf {
   typename Table::template Of<I>::Type v[Table::template Of<I>::kSize];
 };
+template <class Table, class Which>
+struct Leaves;
+template <class Table, int... I>
+struct Leaves<Table, Sequence<I...>> : Leaf<Table, I>... {};
 template <class Table, int N>
-struct Bank<Table, N, N> {};
-template <int I, class Table, int N>
-SEQC_INLINE auto& entry(Bank<Table, I, N>& bank) {
-  return bank.v;
+using Bank = Leaves<Table, Count<N>>;
+template <int I, class Table>
+SEQC_INLINE auto& entry(Leaf<Table, I>& leaf) {
+  return leaf.v;
 }
-template <int I, class Table, int N>
-SEQC_INLINE const auto& entry(const Bank<Table, I, N>& bank) {
-  return bank.v;
+template <int I, class Table>
+SEQC_INLINE const auto& entry(const Leaf<Table, I>& leaf) {
+  return leaf.v;
 }
 template <class T, int N>
 struct Array {
@@ -131,7 +136,7 @@ struct Cell {
   int part;                 // which of the threads of the cell
   bool live;                // false past the last lane, where threads do what the last lane's do
   bool speaks;              // hands out what has no inner axis
-  Bank<Places<K>, 0, K::kCount> places;  // of what moves, at step 0 and the thread's first element
+  Bank<Places<K>, K::kCount> places;  // of what moves, at step 0 and the thread's first element
 
   SEQC_INLINE Cell(const Args<K>& a, const i64 row, const i64 at_lane, const i64 at_block, const int at_part, const bool at_live)
       : args(a), lane(at_lane), block(at_block), part(at_part), live(at_live), speaks(at_live && at_part == 0) {

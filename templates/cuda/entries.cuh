@@ -17,7 +17,7 @@ constexpr int kMarchBlocks = K::kInner ? Inner<K>::kBlocks : kFlatBlocks;
 
 }  // namespace seqc
 
-using SeqcKernel = seqc::kernels::SEQC_KERNEL;
+using SeqcKernel = seqc::SEQC_KERNEL;
 
 extern "C" __global__ void __launch_bounds__(seqc::kMarchThreads<SeqcKernel>, seqc::kMarchBlocks<SeqcKernel>)
     seqc_march(const __grid_constant__ seqc::Args<SeqcKernel> args) {

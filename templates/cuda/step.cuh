@@ -71,7 +71,7 @@ struct ConstantTable {
   using Of = Array<typename K::State, K::kTensors[I].moves ? 1 : L::own(K::kTensors[I].inner)>;
 };
 template <class K, class L>
-using Constants = Bank<ConstantTable<K, L>, 0, kReadable<K>>;
+using Constants = Bank<ConstantTable<K, L>, kReadable<K>>;
 
 // What goes from step to step.
 template <class K, class L, class S>
@@ -80,7 +80,7 @@ struct CarryTable {
   using Of = Array<typename K::State, L::own(S::kCarry[J].inner)>;
 };
 template <class K, class L, class S>
-using Carries = Bank<CarryTable<K, L, S>, 0, S::kCarries>;
+using Carries = Bank<CarryTable<K, L, S>, S::kCarries>;
 
 // Sums over steps, in State, and in double over many.
 template <class K, class L, class T>
@@ -89,7 +89,7 @@ struct SumTable {
   using Of = Array<T, L::own(K::kSum[k].inner)>;
 };
 template <class K, class L, class T>
-using Sums = Bank<SumTable<K, L, T>, 0, K::kSums>;
+using Sums = Bank<SumTable<K, L, T>, K::kSums>;
 
 // What a step sums over lanes, of its own lane: as many as can be summed together.
 template <class K, class L, int I>
@@ -106,7 +106,7 @@ struct FoldTable {
   using Of = Array<typename K::State, Fold<K, L, K::kFirstOut + I>::kRoom>;
 };
 template <class K, class L>
-using Folds = Bank<FoldTable<K, L>, 0, K::kOuts>;
+using Folds = Bank<FoldTable<K, L>, K::kOuts>;
 
 template <class K, int I = 0>
 constexpr bool sums_over_lanes() {
@@ -134,8 +134,8 @@ struct BeforeTable {
 };
 template <class K, class L, int kSteps>
 struct Tile {
-  Bank<StreamTable<K, L, kSteps>, 0, kReadable<K>> streams;
-  Bank<BeforeTable<K, L, kSteps>, 0, K::kBefores> befores;
+  Bank<StreamTable<K, L, kSteps>, kReadable<K>> streams;
+  Bank<BeforeTable<K, L, kSteps>, K::kBefores> befores;
   bool anew[kSteps];
 };
 

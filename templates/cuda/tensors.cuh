@@ -2,7 +2,7 @@
 //
 // Sources are concatenated, for NVRTC gets no include path: math.cuh, kernel/signature.h, this file,
 // cell.cuh, step.cuh, tiles.cuh, march.cuh, inner.cuh, stretches.cuh, scan.cuh, the struct K in
-// namespace seqc::kernels, entries.cuh.  What schedules read of K (signature.h has the tables' types):
+// namespace seqc, entries.cuh. What schedules read of K (signature.h has the tables' types):
 //
 //   types       Storage, State
 //   numbers     kAxes, kLane (an axis, -1: none), kInner (how many axes are inner), kCount, kResets,
@@ -21,17 +21,26 @@
 
 namespace seqc {
 
-template <int kFrom, int kTo, class F>
-SEQC_INLINE void each_from(const F& f) {
-  if constexpr (kFrom < kTo) {
-    f(Index<kFrom>{});
-    each_from<kFrom + 1, kTo>(f);
-  }
+template <int... I>
+struct Sequence {};
+template <int N, int... I>
+struct Counted : Counted<N - 1, N - 1, I...> {};
+template <int... I>
+struct Counted<0, I...> {
+  using Type = Sequence<I...>;
+};
+// Numbers 0, 1, …, N - 1.
+template <int N>
+using Count = typename Counted<N>::Type;
+
+template <class F, int... I>
+SEQC_INLINE void each_of(Sequence<I...>, const F& f) {
+  (f(Index<I>{}), ...);
 }
 // Calls f(Index<0>), …, f(Index<kCount - 1>).
 template <int kCount, class F>
 SEQC_INLINE void each(const F& f) {
-  each_from<0, kCount>(f);
+  each_of(Count<kCount>{}, f);
 }
 
 template <bool kFirst, class A, class B>

@@ -125,7 +125,8 @@ def compiled(name: str, kernel: str, dtype: torch.dtype, slots: int = 16) -> dic
     more = (shared, f"SEQC_FOLD_STEPS={8 if slots <= 16 else 1}") if toy.inner == "s" else ()
     launch = Launch(
         name, kernel, dtype, 1, 1, axes, "h", (), inner=toy.inner, parts=parts,
-        tile=4 if back else 8, warps=8, look=32, more=more, cut=bool(toy.forward_scans) and not toy.inner,
+        tile=4 if back else 8, warps=8, look=32, more=more,
+        cut=bool(toy.forward_scans) and not toy.inner,
     )  # fmt: skip
     made = compile_cubin(source(name), name=kernel, arch=90, defines=launch.defines())
     assert made.image[:4] == b"\x7fELF"

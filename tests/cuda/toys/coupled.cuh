@@ -1,6 +1,7 @@
 // u = f u + p v + x, v = q u + f v, w = f w + u, y = w + v with f = sigmoid(z): a scan of two coupled
 // states (a law of matrices), and one of a state beside them.
-namespace seqc::kernels {
+namespace seqc {
+namespace {
 
 struct Coupled {
   using Storage = SEQC_STORAGE;
@@ -295,4 +296,5 @@ struct CoupledBackward : Coupled {
   using Lift = Pick<q, Lift0, Lift1>;
 };
 
-}  // namespace seqc::kernels
+}  // namespace
+}  // namespace seqc

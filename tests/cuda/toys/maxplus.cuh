@@ -1,5 +1,6 @@
 // h = max(h + a, b): a scan whose functions are neither linear nor made of products.
-namespace seqc::kernels {
+namespace seqc {
+namespace {
 
 struct MaxPlus {
   using Storage = SEQC_STORAGE;
@@ -76,4 +77,5 @@ struct MaxPlus {
   using Lift = Lift0;
 };
 
-}  // namespace seqc::kernels
+}  // namespace
+}  // namespace seqc

@@ -1,6 +1,7 @@
 // S = sigmoid(a) S + k x, m = m / 2 + tanh(sum(S, cols)), y = sum(m S k, rows, cols): two inner axes,
 // sums over one and over both, a state along one.  Axes (heads, rows, cols, hidden).
-namespace seqc::kernels {
+namespace seqc {
+namespace {
 
 struct Plane {
   using Storage = SEQC_STORAGE;
@@ -213,4 +214,5 @@ struct PlaneBackward : Plane {
   };
 };
 
-}  // namespace seqc::kernels
+}  // namespace
+}  // namespace seqc

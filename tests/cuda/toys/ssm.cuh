@@ -1,7 +1,8 @@
 // h = exp(-A softplus(d + e)) h + softplus(d + e) x B, y = sum(C h, slots) + D x: a sum over an inner
 // axis, its states kept now and then and computed again, gradients of constants and of streams without
 // lanes.  Axes (hidden, slots).
-namespace seqc::kernels {
+namespace seqc {
+namespace {
 
 struct Ssm {
   using Storage = SEQC_STORAGE;
@@ -263,4 +264,5 @@ struct SsmBackward : Ssm {
   using Lift = Lift0;
 };
 
-}  // namespace seqc::kernels
+}  // namespace
+}  // namespace seqc

@@ -1,6 +1,7 @@
 // h = sigmoid(z + g + w) h + (m ? x : 0), n = sigmoid(h) n + x g: two scans, the second after the first;
 // a stream without lanes, a constant, a mask.
-namespace seqc::kernels {
+namespace seqc {
+namespace {
 
 struct Strata {
   using Storage = SEQC_STORAGE;
@@ -262,4 +263,5 @@ struct StrataBackward : Strata {
   using Lift = Pick<q, Lift0, Lift1>;
 };
 
-}  // namespace seqc::kernels
+}  // namespace
+}  // namespace seqc

@@ -33,7 +33,9 @@ class EmulatorError(RuntimeError):
 @cache
 def emulator_header() -> str:
     """The CUDA that kernels use, as C++."""
-    return files("seqc.templates").joinpath("cuda/emulator.h").read_text(encoding="utf-8")
+    folder = files("seqc.templates").joinpath("cuda")
+    parts = ("emulator.h", "emulator_memory.h")
+    return "\n".join(folder.joinpath(p).read_text(encoding="utf-8") for p in parts)
 
 
 def emulated_library(source: str, name: str, macros: tuple[str, ...]) -> ctypes.CDLL:

@@ -32,6 +32,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __restrict__ __restrict
 
 struct Dim3 {
@@ -43,12 +44,6 @@ namespace emulator {
 
 constexpr unsigned kWarpThreads = 32;
 constexpr std::size_t kStackBytes = 128 << 10;
-
-// Who touched an element of a shared array, and after how many barriers.
-struct Access {
-  int thread = -1;
-  unsigned block_barriers = 0, warp_barriers = 0;
-};
 
 struct SharedBase {
   virtual ~SharedBase() = default;
@@ -153,78 +148,6 @@ T shuffle(const T value, const int source, const int line) {
     std::memcpy(&found, &self.block->fibers[first + source]->slot, sizeof found);
   sync_warp(line);
   return found;
-}
-
-template <class T>
-class Shared : public SharedBase {
- public:
-  Shared(std::string name, const std::size_t count) : name_(std::move(name)), cells_(count) {}
-
-  class Element {
-   public:
-    Element(Shared& array, const long long index) : array_(array), index_(index) {}
-    operator T() const { return array_.read(index_); }
-    T operator=(const T value) const { return array_.write(index_, value); }
-    T operator=(const Element& other) const { return *this = static_cast<T>(other); }
-    T operator+=(const T value) const { return *this = static_cast<T>(*this) + value; }
-
-   private:
-    Shared& array_;
-    long long index_;
-  };
-  Element operator[](const long long index) {
-    if (index < 0 || index >= static_cast<long long>(cells_.size()))
-      fail("shared array " + name_ + " of " + std::to_string(cells_.size()) + " is used at " + std::to_string(index));
-    return Element(*this, index);
-  }
-
- private:
-  struct Cell {
-    T value{};
-    bool written = false;
-    Access writer, reader, other_reader;
-  };
-
-  static Access access() {
-    const Fiber& f = *machine.now;
-    return {static_cast<int>(f.thread), f.block->whole.passed, f.block->warps[f.thread / kWarpThreads].passed};
-  }
-  void check(const Access& before, const Access& now, const char* what, const long long index) const {
-    if (before.thread < 0 || before.thread == now.thread || before.block_barriers != now.block_barriers) return;
-    const bool one_warp = before.thread / kWarpThreads == now.thread / kWarpThreads;
-    if (one_warp && before.warp_barriers != now.warp_barriers) return;
-    fail("shared array " + name_ + " at " + std::to_string(index) + " is " + what + " of thread " +
-         std::to_string(before.thread) + ", and no barrier lies between");
-  }
-  T read(const long long index) {
-    Cell& cell = cells_[index];
-    if (!cell.written) fail("shared array " + name_ + " is read at " + std::to_string(index) + " before it is written");
-    const Access now = access();
-    check(cell.writer, now, "read after a write", index);
-    if (cell.reader.thread != now.thread) cell.other_reader = cell.reader;
-    cell.reader = now;
-    return cell.value;
-  }
-  T write(const long long index, const T value) {
-    Cell& cell = cells_[index];
-    const Access now = access();
-    check(cell.writer, now, "written after a write", index);
-    check(cell.reader, now, "written after a read", index);
-    check(cell.other_reader, now, "written after a read", index);
-    cell.writer = now;
-    cell.written = true;
-    return cell.value = value;
-  }
-
-  std::string name_;
-  std::vector<Cell> cells_;
-};
-
-template <class T>
-Shared<T>& shared(const char* name, const int line, const std::size_t count) {
-  auto& found = machine.now->block->shared[std::string(name) + ":" + std::to_string(line)];
-  if (!found) found = std::make_unique<Shared<T>>(name, count);
-  return static_cast<Shared<T>&>(*found);
 }
 
 inline void run_fiber() {
@@ -336,6 +259,17 @@ T parameter(const std::uint64_t word) {
   return value;
 }
 
+// The parameters of a kernel are in one struct, of nothing but words.
+template <class P>
+std::string run_kernel(void (*kernel)(P), const Dim3 grid, const Dim3 block, const std::uint64_t* words, const std::uint64_t seed) {
+  P parameters;
+  std::memcpy(static_cast<void*>(&parameters), words, sizeof parameters);
+  auto call = [&] { kernel(parameters); };
+  machine.argument = &call;
+  machine.body = [](void* c) { (*static_cast<decltype(call)*>(c))(); };
+  return run(grid, block, seed);
+}
+
 template <class... P, std::size_t... I>
 std::string run_kernel(void (*kernel)(P...), const Dim3 grid, const Dim3 block, const std::uint64_t* words,
                        const std::uint64_t seed, std::index_sequence<I...>) {
@@ -345,13 +279,22 @@ std::string run_kernel(void (*kernel)(P...), const Dim3 grid, const Dim3 block, 
   return run(grid, block, seed);
 }
 
+// How many words a kernel takes.
+template <class... P>
+constexpr int kWords = sizeof...(P);
+template <class P>
+constexpr int kWords<P> = sizeof(P) / sizeof(std::uint64_t);
+
 // Run a kernel on `count` words; an empty text where nothing went wrong.
 template <class... P>
 const char* launch(void (*kernel)(P...), const Dim3 grid, const Dim3 block, const std::uint64_t* words, const int count,
                    const std::uint64_t seed) {
   static std::string said;
-  if (count != static_cast<int>(sizeof...(P)))
-    said = "the kernel has " + std::to_string(sizeof...(P)) + " parameters, and was given " + std::to_string(count);
+  constexpr bool kStruct = sizeof...(P) == 1 && (std::is_class_v<P> && ...);
+  if (count != kWords<P...>)
+    said = "the kernel has " + std::to_string(kWords<P...>) + " parameters, and was given " + std::to_string(count);
+  else if constexpr (kStruct)
+    said = run_kernel(kernel, grid, block, words, seed);
   else
     said = run_kernel(kernel, grid, block, words, seed, std::index_sequence_for<P...>{});
   return said.c_str();
@@ -359,7 +302,6 @@ const char* launch(void (*kernel)(P...), const Dim3 grid, const Dim3 block, cons
 
 }  // namespace emulator
 
-#define SEQC_SHARED(type, name, count) auto& name = emulator::shared<type>(#name, __LINE__, count)
 #define __syncthreads() emulator::sync_block(__LINE__)
 #define __syncwarp() emulator::sync_warp(__LINE__)
 #define __shfl_sync(mask, value, source) emulator::shuffle(value, static_cast<int>(source), __LINE__)
@@ -397,6 +339,11 @@ static inline void wait_a_little() {
 }
 }  // namespace seqc
 
+static inline double __longlong_as_double(const long long bits) {
+  double x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
 static inline float __uint_as_float(const unsigned bits) {
   float x;
   std::memcpy(&x, &bits, sizeof x);

@@ -5,6 +5,9 @@
 // neither NaN nor infinity is lost. tests/cuda runs the same text on a CPU: what is particular
 // to a GPU stands behind SEQC_EMULATOR.
 #define SEQC_DEVICE static __device__ __forceinline__
+// What emitted structs and templates are marked with; a lambda is inlined without being told.
+#define SEQC_INLINE __device__ __forceinline__
+#define SEQC_LAMBDA
 
 using i64 = long long;
 using u8 = unsigned char;

@@ -52,6 +52,28 @@ def test_shared_memory_and_a_barrier(seed):
     assert out.tolist() == [63.0 - i for i in range(64)]
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_arena_is_used_as_one_array_and_then_another(seed):
+    out = numbers()
+    run(
+        """
+  SEQC_ARENA(all, 512);
+  auto wide = seqc::view<double>(all, 0, 64);
+  wide[threadIdx.x] = threadIdx.x;
+  __syncthreads();
+  const double before = wide[63 - threadIdx.x];
+  __syncthreads();
+  auto half = seqc::view<float>(all, 128, 64);
+  half[threadIdx.x] = float(before);
+  __syncthreads();
+  out[threadIdx.x] = half[threadIdx.x ^ 1];
+""",
+        out,
+        seed=seed,
+    )
+    assert out.tolist() == [63.0 - (i ^ 1) for i in range(64)]
+
+
 def test_a_race_is_reported():
     with pytest.raises(
         EmulatorError, match=r"row .*(no barrier lies between|before it is written)"
@@ -75,6 +97,25 @@ def test_a_race_is_reported():
         (
             "if (threadIdx.x < 32) __syncthreads();\nelse\n__syncthreads();",
             "different __syncthreadss?, lines",
+        ),
+        (
+            "SEQC_ARENA(all, 512); auto x = seqc::view<double>(all, 0, 64);"
+            "x[threadIdx.x] = 1; __syncthreads(); auto y = seqc::view<float>(all, 0, 64);"
+            "out[threadIdx.x] = y[threadIdx.x];",
+            "all at byte .* is read, where another number was written",
+        ),
+        (
+            "SEQC_ARENA(all, 512); auto x = seqc::view<double>(all, 0, 64);"
+            "x[threadIdx.x] = 1; auto y = seqc::view<float>(all, 0, 64); y[threadIdx.x] = 1;",
+            "all at byte .* is written after a write of thread",
+        ),
+        (
+            "SEQC_ARENA(all, 512); auto x = seqc::view<double>(all, 256, 64); x[0] = 1;",
+            "array of 64 at byte 256 does not lie in shared memory",
+        ),
+        (
+            "SEQC_ARENA(all, 512); auto x = seqc::view<float>(all, 0, 8); x[threadIdx.x] = 1;",
+            "shared array of 8 at byte 0 is used at",
         ),
         ("while (seqc::acquire((unsigned*)out) == 0) seqc::wait_a_little();", "deadlock"),
     ],

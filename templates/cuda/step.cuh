@@ -1,0 +1,251 @@
+// What an emitted step is given as `r`: a cell's numbers in the registers of its threads.
+
+namespace seqc {
+
+template <class S, class T>
+SEQC_INLINE S narrow(const T x) {
+  return Narrow<S>::from(x);
+}
+SEQC_INLINE bool widen(const u8 x) { return x != 0; }
+template <class T>
+SEQC_INLINE auto widen(const T x) {
+  return load(x);
+}
+
+// The lane of a cell: there is one, so it says nothing.
+struct Lane {};
+
+// A number of a lane: as a step reads it, as it keeps it between loops, and one that is kept elsewhere.
+template <class T>
+struct Read {
+  T x;
+  SEQC_INLINE T operator[](Lane) const { return x; }
+};
+template <class T>
+struct One {
+  T x;
+  SEQC_INLINE T& operator[](Lane) { return x; }
+  SEQC_INLINE T operator[](Lane) const { return x; }
+};
+template <class T>
+struct Held {
+  T& x;
+  SEQC_INLINE T& operator[](Lane) const { return x; }
+};
+// A number as a step hands it out: to memory, or to a sum over the lanes of a block.
+template <class T>
+struct Straight {
+  T* p;
+  bool tells;
+  T v;
+  template <class S>
+  SEQC_INLINE void set(Lane, const S x) {
+    v = narrow<T>(x);
+  }
+  SEQC_INLINE void put() const {
+    if (tells) *p = v;
+  }
+};
+template <class S>
+struct Folded {
+  S& sum;
+  bool live;
+  S v;
+  SEQC_INLINE void set(Lane, const S x) { v = live ? x : S(0); }
+  SEQC_INLINE void put() const { sum = v; }
+};
+// Sums over some of several inner axes, with an element along the others.
+template <class L, class S, unsigned mask>
+struct Partial {
+  S v[L::own(mask)];
+  SEQC_INLINE Held<S> at(const Here& s) { return {v[L::at(mask, s)]}; }
+  SEQC_INLINE Read<S> at(const Here& s) const { return {v[L::at(mask, s)]}; }
+};
+
+// ---- what is in registers
+
+// What does not change with time.
+template <class K, class L>
+struct ConstantTable {
+  template <int I>
+  using Of = Array<typename K::State, K::kTensors[I].moves ? 1 : L::own(K::kTensors[I].inner)>;
+};
+template <class K, class L>
+using Constants = Bank<ConstantTable<K, L>, kReadable<K>>;
+
+// What goes from step to step.
+template <class K, class L, class S>
+struct CarryTable {
+  template <int J>
+  using Of = Array<typename K::State, L::own(S::kCarry[J].inner)>;
+};
+template <class K, class L, class S>
+using Carries = Bank<CarryTable<K, L, S>, S::kCarries>;
+
+// Sums over steps, in State, and in double over many.
+template <class K, class L, class T>
+struct SumTable {
+  template <int k>
+  using Of = Array<T, L::own(K::kSum[k].inner)>;
+};
+template <class K, class L, class T>
+using Sums = Bank<SumTable<K, L, T>, K::kSums>;
+
+// What a step sums over lanes, of its own lane: as many as can be summed together.
+template <class K, class L, int I>
+struct Fold {
+  static constexpr Tensor kTensor = K::kTensors[I];
+  static constexpr int kCount = kTensor.blocks ? L::own(kTensor.inner) : 1;
+  static constexpr int kGroup = power_from(kCount) < L::kWarpLanes ? power_from(kCount) : L::kWarpLanes;
+  static constexpr int kRoom = (kCount + kGroup - 1) / kGroup * kGroup;
+  static constexpr int kElements = inner_elements(K::kInner, kTensor.inner);
+};
+template <class K, class L>
+struct FoldTable {
+  template <int I>
+  using Of = Array<typename K::State, Fold<K, L, K::kFirstOut + I>::kRoom>;
+};
+template <class K, class L>
+using Folds = Bank<FoldTable<K, L>, K::kOuts>;
+
+template <class K, int I = 0>
+constexpr bool sums_over_lanes() {
+  if constexpr (I < K::kOuts) {
+    constexpr Tensor x = K::kTensors[K::kFirstOut + I];
+    return x.blocks || sums_over_lanes<K, I + 1>();
+  }
+  return false;
+}
+template <class K>
+constexpr bool kFolds = sums_over_lanes<K>();
+
+// The steps of a tile as they were read; `steps` of them.
+template <class K, class L, int kSteps>
+struct StreamTable {
+  static constexpr int size(const Tensor x) { return x.moves ? kSteps * L::own(x.inner) : 1; }
+  template <int I>
+  using Of = Array<ElementOf<K, I>, size(K::kTensors[I])>;
+};
+// The states before them: as they were kept, or as they were computed again.
+template <class K, class L, int kSteps>
+struct BeforeTable {
+  template <int J>
+  using Of = Array<ElementOf<K, K::kBefore[J].kept>, kSteps * L::own(K::kBefore[J].inner)>;
+};
+template <class K, class L, int kSteps>
+struct Tile {
+  Bank<StreamTable<K, L, kSteps>, kReadable<K>> streams;
+  Bank<BeforeTable<K, L, kSteps>, K::kBefores> befores;
+  bool anew[kSteps];
+};
+
+// ---- the step
+
+template <class K, class L, class S, class Tile>
+struct Step {
+  using State = typename K::State;
+  using Storage = typename K::Storage;
+  using Lanes = One<State>;
+  using Truths = One<bool>;
+
+  const Cell<K, L>& cell;
+  const Constants<K, L>& constants;
+  const Tile& tile;
+  const int i;  // which step of the tile
+  const i64 t;
+  Carries<K, L, S>& carries;
+  Sums<K, L, State>& sums;
+  Folds<K, L>& folds;
+
+  SEQC_INLINE State scalar(const int n) const { return cell.args.scalar(n); }
+  SEQC_INLINE State extent(const int axis) const { return static_cast<State>(cell.args.extents[2 + axis]); }
+  SEQC_INLINE State outer(const int axis) const { return static_cast<State>(cell.outer[axis]); }
+  SEQC_INLINE State lane(Lane) const { return static_cast<State>(cell.lane); }
+  SEQC_INLINE State along(const Here& s, const int m) const { return static_cast<State>(L::index(s, m)); }
+  // Whether, along the inner axes that something has not, this is the last place.
+  SEQC_INLINE bool last(const Here& s, const unsigned mask) const {
+    bool found = true;
+#pragma unroll
+    for (int m = 0; m < K::kInner; ++m) found &= (mask >> m & 1) || L::index(s, m) + 1 == inner_extent(m);
+    return found;
+  }
+
+  template <int I>
+  SEQC_INLINE auto read(const int own) const {
+    static constexpr Tensor x = K::kTensors[I];
+    if constexpr (x.moves) {
+      return widen(entry<I>(tile.streams)[i * L::own(x.inner) + own]);
+    } else {
+      return entry<I>(constants)[own];
+    }
+  }
+  template <int I>
+  SEQC_INLINE int own(const Here& s) const {
+    static_assert(K::kTensors[I].inner != 0, "a tensor is read along an axis that its entry of kTensors does not have");
+    return L::at(K::kTensors[I].inner, s);
+  }
+  template <int I>
+  SEQC_INLINE auto value(Index<I>) const { return read<I>(0); }
+  template <int I>
+  SEQC_INLINE auto value(Index<I>, const Here& s) const { return read<I>(own<I>(s)); }
+  template <int I>
+  SEQC_INLINE auto row(Index<I>) const { return Read<decltype(read<I>(0))>{read<I>(0)}; }
+  template <int I>
+  SEQC_INLINE auto row(Index<I>, const Here& s) const { return Read<decltype(read<I>(0))>{read<I>(own<I>(s))}; }
+
+  template <int J>
+  SEQC_INLINE Read<State> before_at(const int own) const {
+    return {load(entry<J>(tile.befores)[i * L::own(K::kBefore[J].inner) + own])};
+  }
+  template <int J>
+  SEQC_INLINE auto before(Index<J>) const { return before_at<J>(0); }
+  template <int J>
+  SEQC_INLINE auto before(Index<J>, const Here& s) const { return before_at<J>(L::at(K::kBefore[J].inner, s)); }
+  template <int J>
+  SEQC_INLINE Held<State> carry(Index<J>) const { return {entry<J>(carries)[0]}; }
+  template <int J>
+  SEQC_INLINE Held<State> carry(Index<J>, const Here& s) const { return {entry<J>(carries)[L::at(S::kCarry[J].inner, s)]}; }
+  template <int J>
+  SEQC_INLINE Held<State> sum(Index<J>) const { return {entry<J>(sums)[0]}; }
+  template <int J>
+  SEQC_INLINE Held<State> sum(Index<J>, const Here& s) const { return {entry<J>(sums)[L::at(K::kSum[J].inner, s)]}; }
+
+  template <int I>
+  SEQC_INLINE auto out_at(const int own, const i64 along) const {
+    static constexpr Tensor x = K::kTensors[I];
+    if constexpr (x.blocks) {
+      return Folded<State>{entry<I - K::kFirstOut>(folds)[own], cell.live, State(0)};
+    } else {
+      using T = ElementOf<K, I>;
+      return Straight<T>{cell.template place<I>(t) + along, cell.template tells<x.inner>(), T{}};
+    }
+  }
+  template <int I>
+  SEQC_INLINE auto out(Index<I>) const { return out_at<I>(0, 0); }
+  template <int I>
+  SEQC_INLINE auto out(Index<I>, const Here& s) const { return out_at<I>(own<I>(s), cell.template to<I>(s)); }
+
+  template <int P>
+  SEQC_INLINE auto partial(Index<P>) const { return Partial<L, State, K::kPartial[P]>{}; }
+  // The sum of what the threads of a cell have, the same at each.
+  SEQC_INLINE void across(State& sum) const {
+#pragma unroll
+    for (int by = L::kShares / 2; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
+  }
+  SEQC_INLINE void across(Lanes& sum) const { across(sum.x); }
+  template <unsigned mask>
+  SEQC_INLINE void across(const Partial<L, State, mask>&) const {}
+
+  template <class F>
+  SEQC_INLINE void lanes(const F& f) const { f(Lane{}); }
+  template <class F>
+  SEQC_INLINE void inner(const F& f) const {
+#pragma unroll L::kUnroll
+    for (int own = 0; own < L::kOwn; ++own) {
+      const int all = own * L::kShares + cell.part;
+      if (L::kEven || all < L::kAll) f(Here{own, all});
+    }
+  }
+};
+
+}  // namespace seqc

@@ -64,8 +64,12 @@ def kernels_usage(name: str, dtype: torch.dtype, arch: int) -> dict[str, Any]:
     """Registers and spills of each function of a layer's kernel."""
     kernel = kernel_of(layer_class(name))
     source = kernel.targets["cuda"].source
-    macros = cuda.defines(kernel.spec, dtype)
-    return usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
+    found = {}
+    for direction in ("forward", "backward"):
+        macros = cuda.defines(kernel.spec, dtype, direction)
+        log = compile_cubin(source, name=name, arch=arch, defines=macros).log
+        found |= {f"{f.removeprefix('seqc_')}_{direction}": u for f, u in usage(log).items()}
+    return found
 
 
 def dry_run() -> int:

@@ -149,23 +149,24 @@ def calls_of(name: str, shape: Sequence[int], dtype: torch.dtype, device: str = 
         layer(*inputs_of(name, shape, dtype, device))
     finally:
         kernel.listeners.clear()
-    full = [a.detach() if isinstance(a, Tensor) else a for a in seen[0]]
-    full[-1] = True
+    given, fresh, *rest = seen[0]
+    tensors = [a.detach() for a in given]
+    rest[-1] = True
     spec = kernel.spec
-    results = kernel.forward_op(*full)
+    results = kernel.forward_op(tensors, fresh, *rest)
     results = (results,) if isinstance(results, Tensor) else results
     n, m = len(spec.outputs), len(spec.carries)
     extra = iter(results[n + m :])
     kept = [results[o] if o >= 0 else next(extra) for _, o in spec.saved]
-    grads = [torch.randn_like(r) for r in results[:n]] + [None] * m
-    count = kernel.tensors + m
-    back = (*grads, *full[:count], *kept, full[count], *full[count + 1 : -1])
-    streams = sum(t.nbytes for t in full[: len(spec.operands)])
+    grads = [torch.randn_like(r) for r in results[:n]]
+    back = ([*grads, *[None] * m], tensors, fresh, kept, *rest[:-1])
+    flat = (*tensors, *(fresh or [None] * m), *rest)
+    streams = sum(t.nbytes for t in tensors[: len(spec.operands)])
     moved = {
         "forward": streams + sum(r.nbytes for r in (*results[:n], *results[n + m :])),
-        "backward": 2 * streams + sum(k.nbytes for k in kept) + sum(g.nbytes for g in grads[:n]),
+        "backward": 2 * streams + sum(k.nbytes for k in kept) + sum(g.nbytes for g in grads),
     }
-    return Calls(lambda: kernel.run(*full), lambda: kernel.backward_op(*back), moved)
+    return Calls(lambda: kernel.run(*flat), lambda: kernel.backward_op(*back), moved)
 
 
 def kernel_rows(

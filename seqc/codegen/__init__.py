@@ -1,1 +1,1 @@
-"""From plans to source text: a printer a target, and the views that the templates fill in."""
+"""From a plan to text: a printer for the C family, and the templates that it fills."""

@@ -290,7 +290,8 @@ class ParallelLines:
         """Launch a fused kernel."""
         e, k = self.equations, stage.kernel
         operands = [
-            self.packs[o] if isinstance(o, str) else e.value(o).code for o in stage.operands
+            self.packs[o.value] if isinstance(o.value, str) else e.value(o.value).code
+            for o in stage.operands
         ]
         constants = [wrap(e.value(n), 0) for n in stage.constants]
         masks = [f"keep[{self.r.sites.index(str(self.r.nodes[n].attrs[0]))}]" for n in stage.masks]
@@ -301,13 +302,13 @@ class ParallelLines:
         ]
         fresh = [before(histories[c.state]) for c in k.carries]
         scalars = [f"self.{s}" for s in k.scalars]
-        extents = ["batch", "steps", *(f"self.{a}" for a in (*k.axes, *k.other_axes))]
+        extents = ["batch", "steps", *(f"self.{a}" for a in (*k.axes, *stage.other_axes))]
         outputs = [e.namer.fresh(o.name) for o in k.outputs]
         finals = [e.namer.fresh(f"{c.name}_last") for c in k.carries]
         self.finals |= {c.state: f for c, f in zip(k.carries, finals, strict=True) if c.lag == 1}
         call = kernel_name(self.r, stage)
         # Masks hold truth values: alone, they do not tell in what to compute.
-        dtype_from = "" if k.operands or k.constants or k.carries else ", like"
+        dtype_from = "" if stage.operands or k.constants or k.carries else ", like"
         self.out += [
             f"{tuple_text(outputs)}, {tuple_text(finals)} = {call}(",
             f"    {tuple_text(operands)}, {tuple_text(constants)}, {tuple_text(masks)},",

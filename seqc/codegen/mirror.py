@@ -7,7 +7,7 @@ from seqc.codegen.names import Namer
 from seqc.codegen.statements import tidy
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, wrap
 from seqc.ir.graph import Node
-from seqc.ir.kernel import Kernel
+from seqc.ir.plan import KernelStage
 
 _EXTRA = frozenset({"full", "stacked", "started", "split", "shape", "t", "results"})
 
@@ -15,12 +15,13 @@ _EXTRA = frozenset({"full", "stacked", "started", "split", "shape", "t", "result
 class _Mirror:
     """Prints a kernel's body as one step of a loop over time."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, stage: KernelStage) -> None:
+        self.stage, self.kernel = stage, stage.kernel
+        kernel = stage.kernel
         self.namer = Namer(RESERVED | _EXTRA)
-        self.operands = [self.namer.fresh(o.name) for o in kernel.operands]
+        self.operands = [self.namer.fresh(o.name) for o in stage.operands]
         self.constants = [self.namer.fresh(c.name) for c in kernel.constants]
-        self.masks = [self.namer.fresh(m) for m in kernel.masks]
+        self.masks = [self.namer.fresh(m.name) for m in kernel.masks]
         self.starts = [self.namer.fresh(f"{c.name}_start") for c in kernel.carries]
         self.fresh = [self.namer.fresh(f"{c.name}_fresh") for c in kernel.carries]
         self.scalars = [self.namer.fresh(s) for s in kernel.scalars]
@@ -54,7 +55,9 @@ class _Mirror:
     def lines(self) -> list[str]:
         """The function's body."""
         kernel, out = self.kernel, []
-        names = {a: f"extents[{2 + i}]" for i, a in enumerate((*kernel.axes, *kernel.other_axes))}
+        names = {
+            a: f"extents[{2 + i}]" for i, a in enumerate((*kernel.axes, *self.stage.other_axes))
+        }
 
         def extents(axes: tuple[str, ...]) -> str:
             return "".join(f"{names[a]}, " for a in axes)
@@ -62,12 +65,12 @@ class _Mirror:
         out.append("wide = state_dtype(dtype)")
         if kernel.scalars:
             out.append(f"({', '.join(self.scalars)},) = scalars")
-        for stream, variable in zip(kernel.streams, self.streams, strict=True):
-            operand = kernel.operands[stream.operand]
-            source = self.operands[stream.operand]
+        for (index, part_of), variable in zip(self.stage.sources, self.streams, strict=True):
+            operand = self.stage.operands[index]
+            source = self.operands[index]
             if operand.packed:
                 shapes = ", ".join(f"({extents(part)})" for part in operand.parts)
-                source = f"split({source}, ({shapes},), {stream.position})"
+                source = f"split({source}, ({shapes},), {part_of})"
             out.append(f"{variable} = {source}.to(wide)")
         for name, start in zip(self.carries, self.starts, strict=True):
             out.append(f"{name} = {start}.to(wide)")
@@ -112,9 +115,10 @@ class _Mirror:
         return [*tensors, "resets", "scalars", "extents", "dtype"]
 
 
-def print_mirror(kernel: Kernel, name: str) -> str:
+def print_mirror(stage: KernelStage, name: str) -> str:
     """The mirror as a Python function."""
-    mirror = _Mirror(kernel)
+    mirror = _Mirror(stage)
+    kernel = stage.kernel
     body = tidy(mirror.lines())
     head = f"def {name}({', '.join(mirror.arguments)}):"
     doc = f'    """{kernel.name} in plain torch, for derivatives of higher order."""'

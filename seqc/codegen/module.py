@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from seqc.codegen.cpp import cpp_prelude, print_cpp
-from seqc.codegen.cuda import cuda_prelude, print_cuda
 from seqc.codegen.layer import (
     LayerView,
     ParallelLines,
@@ -19,10 +17,12 @@ from seqc.codegen.layer import (
 )
 from seqc.codegen.mirror import print_mirror
 from seqc.codegen.parameters import map_parameters, shape_text
+from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
-from seqc.ir.kernel import Kernel
+from seqc.ir.kernel import Kernel, moving, steady
 from seqc.ir.plan import KernelStage, Plan
+from seqc.ir.signature import Parameter, signature
 
 #: What a generated module may import, by room; it imports what it uses.
 IMPORTS = {
@@ -91,7 +91,7 @@ def print_module(
         spec=[line.rstrip() for line in spec.strip("\n").split("\n")],
         imports=_HERE,
         warnings=repr(warnings),
-        preludes={"CPP": cpp_prelude(), "CUDA": cuda_prelude()} if any_kernel else {},
+        preludes={k: p() for k, p in PRELUDES.items()} if any_kernel else {},
         layers=layers,
         shipped=shipped if compiled else [],
     )  # fmt: skip
@@ -131,17 +131,11 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
 def print_kernel(name: str, stage: KernelStage) -> str:
     """A fused kernel's sources, its mirror, and the tables that tie them together."""
     spec = kernel_tables(name, stage)
-    cpp = print_cpp(stage.kernel, stage.adjoint)
-    cuda = print_cuda(stage.kernel, stage.adjoint)
-    mirror = print_mirror(stage.kernel, f"{name}_mirror")
-    source = f'{{"cpp": CPP_PRELUDE + {name}_CPP, "cuda": CUDA_PRELUDE + {name}_CUDA}}'
+    mirror = print_mirror(stage, f"{name}_mirror")
     return "\n".join(
         [
-            f'{name}_CPP = r"""',
-            f'{cpp}"""',
-            "",
-            f'{name}_CUDA = r"""',
-            f'{cuda}"""',
+            f'{name}_SOURCE = r"""',
+            f'{print_kernels(stage)}"""',
             "",
             "",
             mirror,
@@ -149,7 +143,12 @@ def print_kernel(name: str, stage: KernelStage) -> str:
             "",
             f"{name} = FusedKernel(",
             *(f"    {line}" for line in spec),
-            f"    {source},",
+            "    {",
+            *(
+                f'        "{k.lower()}": {k}_HEADERS + {name}_SOURCE + {k}_ENTRIES,'
+                for k in TARGETS
+            ),
+            "    },",
             f"    {name}_mirror,",
             ")",
         ]
@@ -158,31 +157,34 @@ def print_kernel(name: str, stage: KernelStage) -> str:
 
 def kernel_tables(name: str, stage: KernelStage) -> list[str]:
     """The KernelSpec of a stage, as Python text."""
-    k, adjoint = stage.kernel, stage.adjoint
-    saved = tuple((i, saved_in(k, i)) for i in adjoint.saved)
-    if k.inner is not None:  # every carry, now and then
-        saved = tuple((i, -1) for i in range(len(k.carries)))
+    k, back = stage.kernel, stage.adjoint
+    saved = tuple((b.carry, saved_in(k, b.carry)) for b in back.befores)
+    if stage.forward.every:  # every carry, now and then
+        saved = tuple((i, -1) for i in stage.forward.kept)
     entries: dict[str, object] = {
         "name": name,
         "axes": k.axes,
-        "others": k.other_axes,
-        "operands": tuple((o.packed, o.parts) for o in k.operands),
-        "streams": tuple((s.operand, s.position) for s in k.streams),
+        "others": stage.other_axes,
+        "operands": tuple((o.packed, o.parts) for o in stage.operands),
+        "streams": stage.sources,
         "constants": tuple(c.axes for c in k.constants),
-        "masks": tuple(
-            next(n.axes for n in k.body if n.op == "keep" and n.attrs[0] == i)
-            for i in range(len(k.masks))
-        ),
+        "masks": tuple(m.axes for m in k.masks),
         "carries": tuple(c.axes for c in k.carries),
         "scans": k.shapes,
         "outputs": tuple(o.axes for o in k.outputs),
         "saved": saved,
-        "moving": tuple(n is not None for n in adjoint.streams),
-        "steady": tuple(n is not None for n in adjoint.constants),
+        "moving": moving(k, back),
+        "steady": steady(k, back),
+        "forward": _table(signature(stage.forward)),
+        "backward": _table(signature(stage.backward, stage.forward)),
     }
-    if k.inner is not None:
+    if k.inner:
         entries["inner"] = k.inner
     return ["KernelSpec(", *(f"    {key}={value!r}," for key, value in entries.items()), "),"]
+
+
+def _table(parameters: tuple[Parameter, ...]) -> tuple[tuple[str, int, tuple[str, ...]], ...]:
+    return tuple((p.role, p.index, p.axes) for p in parameters)
 
 
 def saved_in(kernel: Kernel, carry: int) -> int:

@@ -38,7 +38,8 @@ LAYER_ATTRIBUTES = _words(
 #: What a generated module has at its top beside its layers (a test compares them with one).
 MODULE_NAMES = _words(
     """
-    CPP_PRELUDE CUDA_PRELUDE Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
+    CPP_ENTRIES CPP_HEADERS CUDA_ENTRIES CUDA_HEADERS
+    Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
     annotations begin centred_windows choose contract convolve full graft guard
     keep_mask lagged last_step linear logaddexp math maximum minimum numeric pick project push
     remember shift sigmoid softplus split spread_axes spread_to stacked started state_dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, GraphBuilder
@@ -109,3 +110,51 @@ def _folded(body: GraphBuilder, op: str, args: tuple[int, ...], span: Span | Non
     if op == "neg" and values[0] is not None:
         return body.const(-values[0])
     return body.add(op, *args, span=span)
+
+
+@cache
+def linear_algebra(count: int) -> Algebra:
+    """The affine functions of some coupled states: a matrix, by rows, then an offset each.
+
+    ``affine`` and ``block_affine`` of the prelude, as the adjoint of any law needs them.
+    """
+    b = GraphBuilder()
+    states = range(count)
+
+    def symbols(ending: str) -> tuple[list[list[int]], list[int], tuple[str, ...]]:
+        rows = [[f"a{i}{j}{ending}" for j in states] for i in states]
+        last = [f"b{i}{ending}" for i in states]
+        made = [[b.add("symbol", attrs=(name,)) for name in row] for row in rows]
+        offsets = [b.add("symbol", attrs=(name,)) for name in last]
+        return made, offsets, (*(name for row in rows for name in row), *last)
+
+    def total(terms: Sequence[int]) -> int:
+        found = terms[0]
+        for t in terms[1:]:
+            found = b.add("add", found, t)
+        return found
+
+    matrix, offset, parts = symbols("")
+    matrix2, offset2, later = symbols("_2")
+    matrix1, offset1, earlier = symbols("_1")
+    names = tuple(f"h{i}" for i in states)
+    h = [b.add("symbol", attrs=(name,)) for name in names]
+    product = [
+        total([b.add("mul", matrix2[i][k], matrix1[k][j]) for k in states])
+        for i in states
+        for j in states
+    ]
+    carried = [
+        total([*(b.add("mul", matrix2[i][k], offset1[k]) for k in states), offset2[i]])
+        for i in states
+    ]
+    applied = [
+        total([*(b.add("mul", matrix[i][k], h[k]) for k in states), offset[i]]) for i in states
+    ]
+    identity = [b.const(float(i == j)) for i in states for j in states]
+    identity += [b.const(0.0) for _ in states]
+    return Algebra(
+        name="affine" if count == 1 else "block_affine",
+        parts=parts, later=later, earlier=earlier, arguments=names, identity=tuple(identity),
+        compose=(*product, *carried), applied=tuple(applied), nodes=b.graph,
+    )  # fmt: skip

@@ -1,14 +1,15 @@
-"""A fused kernel: one pass over time of pointwise equations and scans.
+"""A fused kernel: one pass over time, in either direction, of pointwise equations and scans.
 
 A kernel runs over (batch, *axes) and marches over time.  ``body`` is one step:
 leaves load streams, constants, scalars and the carries before the step; the
-rest is pointwise, or a sum over the axis that a cell has all of.  Its
-:class:`Adjoint` is another such step, marching backwards.
+rest is pointwise, or a sum over an axis of which a cell has all.  Forward,
+adjoint and tangent are kernels alike: they differ in their direction and in
+what they read, and passes make one from another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from seqc.ir.algebra import Algebra
@@ -16,26 +17,10 @@ from seqc.ir.graph import Graph, verify_graph
 
 
 @dataclass(frozen=True)
-class Operand:
-    """A tensor that streams are cut from.
-
-    ``packed``: a GEMM's result (B, T, width) holding ``parts``, each with its
-    axes flattened, one after another.  Otherwise a value (B, T, *axes) with the
-    axes of its one part.
-    """
-
-    name: str
-    parts: tuple[tuple[str, ...], ...]
-    packed: bool = False
-
-
-@dataclass(frozen=True)
 class Stream:
-    """What the kernel reads at step t: slice ``position`` of operand ``operand``."""
+    """What the kernel reads at step t, (B, T, *axes)."""
 
     name: str
-    operand: int
-    position: int
     axes: tuple[str, ...]
 
 
@@ -48,10 +33,31 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """A truth for every step, (B, T, *axes): what dropout keeps."""
+
+    name: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Before:
+    """A carry of another kernel before each step, which this one reads: what that kernel kept.
+
+    ``carry`` is the position among that kernel's carries.
+    """
+
+    name: str
+    carry: int
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Carry:
     """What goes from step to step: a state, or for a delay (``lag`` > 1) what it was earlier.
 
     ``after`` is the node of its value after the step; ``axes`` are all or some of the kernel's.
+    An adjoint's carries are those of what ``state`` and ``lag`` name.
     """
 
     name: str
@@ -76,7 +82,16 @@ class Scan:
 
 @dataclass(frozen=True)
 class Output:
-    """A value written for every t, (B, T, *axes); ``axes`` are all or some of the kernel's."""
+    """A value written for every t, (B, T, *axes): a node's, summed over axes that are not here."""
+
+    name: str
+    node: int
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """A value summed over time, the batch and the axes that are not here: (*axes,)."""
 
     name: str
     node: int
@@ -85,44 +100,41 @@ class Output:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The forward kernel of a stage.
+    """One pass over time.
 
-    leaves of ``body``: load(i) streams[i]; constant(i) constants[i]; scalar(i)
-    scalars[i]; keep(i) masks[i]; prev(i) carries[i] before the step.
+    leaves of ``body``: load(i) streams[i]; constant(i) constants[i]; scalar(i) scalars[i];
+    keep(i) masks[i]; prev(i) carries[i] before the step; before(i) befores[i].
 
-    ``inner`` is the axis that the body sums over (its ``reduce`` nodes), so that a cell has
-    all of it; None where nothing is summed.
+    ``inner`` are the axes that the body sums over (its ``reduce`` nodes), so that a cell has
+    all of them.  ``backward``: time runs from the last step to the first, and at a reset what
+    has arrived at the carries leaves, where forwards they start anew.
     """
 
     name: str
     axes: tuple[str, ...]
-    operands: tuple[Operand, ...]
     streams: tuple[Stream, ...]
     constants: tuple[Constant, ...]
     scalars: tuple[str, ...]
-    masks: tuple[str, ...]
+    masks: tuple[Mask, ...]
     carries: tuple[Carry, ...]
     scans: tuple[Scan, ...]
     outputs: tuple[Output, ...]
     body: Graph
-    inner: str | None = None
-
-    @property
-    def other_axes(self) -> tuple[str, ...]:
-        """Axes that the kernel does not run over, but that lie packed in its operands."""
-        every = (a for o in self.operands for part in o.parts for a in part)
-        return tuple(dict.fromkeys(a for a in every if a not in self.axes))
+    inner: tuple[str, ...] = ()
+    befores: tuple[Before, ...] = ()
+    totals: tuple[Total, ...] = ()
+    backward: bool = False
 
     @property
     def lane(self) -> str | None:
         """The axis along which neighbouring cells lie: the last that is not summed over."""
-        rest = [a for a in self.axes if a != self.inner]
+        rest = [a for a in self.axes if a not in self.inner]
         return rest[-1] if rest else None
 
     @property
     def outer(self) -> tuple[str, ...]:
         """The axes before the lane."""
-        return tuple(a for a in self.axes if a not in (self.inner, self.lane))
+        return tuple(a for a in self.axes if a not in (*self.inner, self.lane))
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -135,22 +147,14 @@ class Kernel:
         return all(s.law is not None for s in self.scans)
 
     def __str__(self) -> str:
-        inner = f", summing over {self.inner}" if self.inner else ""
-        lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}{inner}"]
-        lines += [
-            f"  operand {o.name}: {' | '.join(' '.join(p) or '1' for p in o.parts)}"
-            for o in self.operands
-        ]
-        lines += [
-            f"  stream {i} {s.name} = {self.operands[s.operand].name}[{s.position}]"
-            for i, s in enumerate(self.streams)
-        ]
-        lines += [
-            f"  constant {i} {c.name}: {' '.join(c.axes) or 1}"
-            for i, c in enumerate(self.constants)
-        ]
+        inner = f", summing over {' '.join(self.inner)}" if self.inner else ""
+        back = ", backwards" if self.backward else ""
+        lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}{inner}{back}"]
+        for kind, entries in self._tables().items():
+            lines += [
+                f"  {kind} {i} {e.name}: {' '.join(e.axes) or 1}" for i, e in enumerate(entries)
+            ]
         lines += [f"  scalar {i} {s}" for i, s in enumerate(self.scalars)]
-        lines += [f"  mask {i} {m}" for i, m in enumerate(self.masks)]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.body)]
         for s in self.scans:
             law = s.law.name if s.law else "march"
@@ -158,60 +162,62 @@ class Kernel:
             names = ", ".join(self.carries[i].name for i in s.carries)
             lines.append(f"  scan {names}: {law}({parts})")
         lines += [f"  carry {c.name} -> %{c.after}" for c in self.carries]
-        lines += [f"  output {o.name} = %{o.node}" for o in self.outputs]
+        lines += [f"  output {o.name} = %{o.node}: {' '.join(o.axes) or 1}" for o in self.outputs]
+        lines += [f"  total {o.name} += %{o.node}: {' '.join(o.axes) or 1}" for o in self.totals]
         return "\n".join(lines)
+
+    def _tables(self) -> dict[str, Sequence[Stream | Constant | Mask | Before]]:
+        """What the body reads, by the name of its leaves."""
+        return {
+            "load": self.streams, "constant": self.constants, "keep": self.masks,
+            "before": self.befores,
+        }  # fmt: skip
+
+    @property
+    def results(self) -> tuple[Output | Total, ...]:
+        """What it hands out besides its carries."""
+        return (*self.outputs, *self.totals)
 
     def problems(self) -> Iterator[str]:
         """What a verifier finds wrong; nothing when the kernel is sound."""
         yield from verify_graph(self.body, self.axes)
-        tables = {
-            "load": len(self.streams), "constant": len(self.constants),
-            "scalar": len(self.scalars), "keep": len(self.masks), "prev": len(self.carries),
-        }  # fmt: skip
+        tables: dict[str, list[tuple[str, ...]]] = {
+            op: [e.axes for e in entries] for op, entries in self._tables().items()
+        }
+        tables["prev"] = [c.axes for c in self.carries]
+        tables["scalar"] = [() for _ in self.scalars]
         for n in self.body:
-            if n.op in tables and not 0 <= int(n.attrs[0]) < tables[n.op]:
+            table = tables.get(n.op)
+            if table is None:
+                continue
+            if not 0 <= int(n.attrs[0]) < len(table):
                 yield f"{n}: no such entry"
+            elif set(n.axes) != set(table[int(n.attrs[0])]):
+                yield f"{n}: its entry is over {table[int(n.attrs[0])]}"
+        roots = [(c.name, c.after, c.axes) for c in self.carries]
+        roots += [(o.name, o.node, self.axes) for o in self.results]
+        for name, node, axes in roots:
+            if not 0 <= node < len(self.body):
+                yield f"{name}: no node %{node}"
+            elif set(self.body[node].axes) - set(axes):
+                yield f"{name}: %{node} is over more axes"
+        claimed = [i for s in self.scans for i in s.carries]
+        if sorted(claimed) != list(range(len(self.carries))):
+            yield f"scans advance the carries {claimed} of {len(self.carries)}"
+        for s in self.scans:
+            if s.law is not None and len(s.parts) != len(s.law.parts):
+                yield f"{s.law.name} has {len(s.law.parts)} parts, not {len(s.parts)}"
+            if s.law is not None and len(s.carries) != len(s.law.arguments):
+                yield f"{s.law.name} is of {len(s.law.arguments)} states, not {len(s.carries)}"
 
 
-@dataclass(frozen=True)
-class Adjoint:
-    """The reverse march of a :class:`Kernel`: its vector-Jacobian product, one step.
+def moving(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
+    """For each stream of a kernel whether its adjoint has a gradient of it."""
+    given = {o.name for o in adjoint.outputs}
+    return tuple(f"d_{s.name}" in given for s in kernel.streams)
 
-    leaves of ``body``: those of the forward body, prev(i) read back from the
-    saved states; ``grad(i)`` the cotangent of outputs[i] at t; ``adjoint(i)``
-    what arrives at carries[i] from t+1.
-    ``carried`` gives, a carry, the node passed on to t-1 (None: nothing is).
-    ``slopes`` gives, a scan, its Jacobian: slopes[s][i][j] is the node of how carry i after the
-    step moves with carry j before it (None: not at all), both of scan s.
-    ``streams`` gives, a stream, the node of its cotangent (None: it has none);
-    ``constants`` likewise, to be summed over time and batch.
-    ``saved`` are the carries whose values before each step the body reads.
-    """
 
-    kernel: Kernel
-    carried: tuple[int | None, ...]
-    slopes: tuple[tuple[tuple[int | None, ...], ...], ...]
-    streams: tuple[int | None, ...]
-    constants: tuple[int | None, ...]
-    saved: tuple[int, ...]
-    body: Graph
-
-    def __str__(self) -> str:
-        lines = [f"adjoint of {self.kernel.name}"]
-        lines += [f"  %{i} = {n}" for i, n in enumerate(self.body)]
-        lines += [
-            f"  carry {c.name}: passes %{p}"
-            for c, p in zip(self.kernel.carries, self.carried, strict=True)
-        ]
-        for scan, matrix in zip(self.kernel.scans, self.slopes, strict=True):
-            names = ", ".join(self.kernel.carries[i].name for i in scan.carries)
-            lines.append(f"  slopes of {names}: {[list(row) for row in matrix]}")
-        lines += [
-            f"  d {s.name} = %{n}" for s, n in zip(self.kernel.streams, self.streams, strict=True)
-        ]
-        lines += [
-            f"  d {c.name} += %{n}"
-            for c, n in zip(self.kernel.constants, self.constants, strict=True)
-        ]
-        lines += [f"  reads back {[self.kernel.carries[i].name for i in self.saved]}"]
-        return "\n".join(lines)
+def steady(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
+    """For each constant of a kernel whether its adjoint has a gradient of it."""
+    given = {t.name for t in adjoint.totals}
+    return tuple(f"d_{c.name}" in given for c in kernel.constants)

@@ -55,11 +55,12 @@ STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "rename", "keep"})
 # Leaves of a Kernel's body (ir/kernel.py).  attrs: (position in the kernel's table,).
 #   load      a stream at step t                constant  a value constant in time
 #   scalar    a number known at the call        keep      a dropout mask (a truth value)
-#   prev      a carry before this step          state     a carry after this step (backward only)
-#   grad      cotangent of an output at t       adjoint   cotangent of a carry after this step
+#   prev      a carry before this step          before    a carry of another kernel before this step
 #   element   a part of a stretch of time as one function of a scan's carries
+# and, with the axis' name in the place of the position,
+#   size      the extent of an axis             index     0, 1, … along it
 KERNEL_LEAVES = frozenset(
-    {"const", "load", "constant", "scalar", "keep", "prev", "state", "grad", "adjoint", "element"}
+    {"const", "load", "constant", "scalar", "keep", "prev", "before", "element"}
 )
 
 #: Arguments may be swapped without changing the value (used for value numbering).

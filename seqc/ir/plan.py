@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from seqc.diagnostics import Diagnostic, Span
 from seqc.ir.algebra import Algebra
-from seqc.ir.kernel import Adjoint, Kernel
+from seqc.ir.kernel import Kernel
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.schedule import Scheduled
 from seqc.ir.verdict import Interval, Verdict
 
 
@@ -114,17 +115,35 @@ class ArrayStage:
 
 
 @dataclass(frozen=True)
-class KernelStage:
+class Operand:
+    """A tensor that a kernel's streams are cut from, and what it is.
+
+    ``packed``: a GEMM's result (B, T, width) holding ``parts``, each with its
+    axes flattened, one after another; ``value`` is the MapStage's name.  Otherwise a value
+    (B, T, *axes) with the axes of its one part, and ``value`` its graph node.
+    """
+
+    name: str
+    parts: tuple[tuple[str, ...], ...]
+    value: int | str
+
+    @property
+    def packed(self) -> bool:
+        """Whether it is a GEMM's result."""
+        return isinstance(self.value, str)
+
+
+@dataclass(frozen=True)
+class FusedStage:
     """Pointwise equations and scans over one set of axes, fused into one kernel.
 
-    ``operands``, ``constants``, ``masks`` and ``outputs`` give the graph node
-    (of the recurrence) behind each entry of the kernel's tables; an operand
-    that is the packed result of a MapStage is that stage's name.
+    ``sources`` gives, a stream of the kernel, its (operand, part); ``constants``, ``masks`` and
+    ``outputs`` the graph node (of the recurrence) behind each entry of the kernel's tables.
     """
 
     kernel: Kernel
-    adjoint: Adjoint
-    operands: tuple[int | str, ...]
+    operands: tuple[Operand, ...]
+    sources: tuple[tuple[int, int], ...]
     constants: tuple[int, ...]
     masks: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -133,6 +152,45 @@ class KernelStage:
     def states(self) -> tuple[str, ...]:
         """The states that its carries hold, each once."""
         return tuple(dict.fromkeys(c.state for c in self.kernel.carries))
+
+    @property
+    def other_axes(self) -> tuple[str, ...]:
+        """Axes that the kernel does not run over, but that lie packed in its operands."""
+        every = (a for o in self.operands for part in o.parts for a in part)
+        return tuple(dict.fromkeys(a for a in every if a not in self.kernel.axes))
+
+    def __str__(self) -> str:
+        packs = [f"{o.name} = {o.value}" for o in self.operands]
+        return f"operands {packs} sources {list(self.sources)} outputs {list(self.outputs)}"
+
+
+@dataclass(frozen=True)
+class KernelStage(FusedStage):
+    """The same with its derivative, both ready to be printed."""
+
+    adjoint: Kernel
+    forward: Scheduled
+    backward: Scheduled
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What is computed where, in order; no stages when the layer runs step by step."""
+
+    analysis: Analysis
+    histories: tuple[History, ...]
+    stages: tuple[MapStage | ArrayStage | FusedStage, ...]
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """The recurrence, as rewritten."""
+        return self.analysis.recurrence
+
+    def __str__(self) -> str:
+        lines = [f"staged {self.recurrence.name}", *_history_lines(self.histories)]
+        for s in self.stages:
+            lines += _stage_lines(s, str(s.kernel) if isinstance(s, FusedStage) else "")
+        return "\n".join(lines)
 
 
 Stage = MapStage | ArrayStage | KernelStage
@@ -152,16 +210,23 @@ class Plan:
         return self.analysis.recurrence
 
     def __str__(self) -> str:
-        lines = [f"plan {self.recurrence.name}"]
-        for h in self.histories:
-            lines.append(f"  history {h.name}: lags {list(h.lags)} windows {list(h.windows)}")
+        lines = [f"plan {self.recurrence.name}", *_history_lines(self.histories)]
         for s in self.stages:
-            match s:
-                case MapStage():
-                    lines.append(f"  map {s.name}: maps {list(s.maps)} of {list(s.sources)}")
-                case ArrayStage():
-                    lines.append(f"  array %{s.node}")
-                case KernelStage():
-                    lines.append(f"  operands {list(s.operands)} outputs {list(s.outputs)}")
-                    lines += ["  " + line for line in str(s.kernel).split("\n")]
+            kernels = f"{s.forward}\n{s.backward}" if isinstance(s, KernelStage) else ""
+            lines += _stage_lines(s, kernels)
         return "\n".join(lines)
+
+
+def _history_lines(histories: tuple[History, ...]) -> list[str]:
+    return [f"  history {h.name}: lags {list(h.lags)} windows {list(h.windows)}" for h in histories]
+
+
+def _stage_lines(stage: MapStage | ArrayStage | FusedStage, kernels: str) -> list[str]:
+    match stage:
+        case MapStage():
+            return [f"  map {stage.name}: maps {list(stage.maps)} of {list(stage.sources)}"]
+        case ArrayStage():
+            return [f"  array %{stage.node}"]
+        case FusedStage():
+            lines = [f"  {FusedStage.__str__(stage)}"]
+            return lines + ["  " + line for line in kernels.split("\n")]

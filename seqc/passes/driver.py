@@ -71,9 +71,10 @@ def read_spec(spec: str | os.PathLike[str]) -> Source:
 def check(spec: str | os.PathLike[str]) -> Report:
     """Structure, proofs, derived forms and diagnostics of a spec; compiles no kernel."""
     from seqc.passes.pipeline import run
-    from seqc.passes.reports import report
+    from seqc.report.layers import report
 
-    return report(run(read_spec(spec)))
+    compilation = run(read_spec(spec))
+    return report(compilation.plans, compilation.diagnostics)
 
 
 def chosen(compilation: Compilation, layer: str | None, *, single: bool) -> tuple[int, ...]:
@@ -100,9 +101,8 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     """
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
-    from seqc.codegen.cpp import cpp_prelude, print_cpp
-    from seqc.codegen.cuda import cuda_prelude, print_cuda
     from seqc.codegen.layer import step_lines
+    from seqc.codegen.sources import headers, print_kernels
     from seqc.ir.plan import KernelStage
     from seqc.passes.pipeline import run
 
@@ -114,14 +114,13 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target in ("cpp", "cuda") and any(
         isinstance(s, KernelStage) for p in plans for s in p.stages
     ):
-        parts.append(cuda_prelude() if target == "cuda" else cpp_prelude())
+        parts.append(headers(target.upper()))
     for plan in plans:
         kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
         if target == "recurrence":
             parts.append(str(plan.recurrence))
         elif target == "kernel":
             parts.append(str(plan))
-            parts += [str(s.adjoint) for s in kernels]
         elif target == "reference":
             body = "\n".join(f"    {line}" for line in step_lines(plan))
             parts.append(
@@ -131,8 +130,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
             why = "" if plan.stages else ": it runs step by step, in plain PyTorch"
             parts.append(f"// {plan.recurrence.name} has no kernels{why}")
         else:
-            printed = print_cuda if target == "cuda" else print_cpp
-            parts += [printed(s.kernel, s.adjoint) for s in kernels]
+            parts += [print_kernels(s) for s in kernels]
     return "\n\n".join(p.rstrip() for p in parts) + "\n"
 
 

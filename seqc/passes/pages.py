@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from seqc.codegen.report_html import Known, render_page
 from seqc.diagnostics import Diagnostic, Label, SeqcError, Source, Span, render
 from seqc.frontend import parse_spec
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import Report
+from seqc.report.html_page import Known, render_page
 from seqc.symbolic.intervals import intervals
 from seqc.version import VERSION
 

@@ -10,11 +10,15 @@ from functools import cache
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
-from seqc.ir.plan import Analysis, KernelStage, Plan
+from seqc.ir.plan import Analysis, FusedStage, KernelStage, Plan, Staged
 from seqc.ir.recurrence import Recurrence
-from seqc.passes.staging import stage
+from seqc.lower.plan import plan
+from seqc.lower.staging import stage
 from seqc.runtime.environment import read_environment
 from seqc.symbolic.analyse import analyse
+
+#: What flows between passes.
+Stage = Recurrence | Analysis | Staged | Plan
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,21 @@ def recurrence_to_analysis(recurrence: Recurrence) -> Analysis:
     return analyse(recurrence, library_algebras())
 
 
-def analysis_to_plan(analysis: Analysis) -> Plan:
-    """Maps, arrays and fused kernels with their adjoints."""
+def analysis_to_staged(analysis: Analysis) -> Staged:
+    """Maps, arrays and fused kernels."""
     return stage(analysis)
+
+
+def staged_to_plan(staged: Staged) -> Plan:
+    """The kernels' adjoints, and what each needs to be printed."""
+    return plan(staged)
 
 
 #: What happens to each layer, in order: (name of the result in SEQC_DUMP, pass).
 PASSES = (
     ("analysis", recurrence_to_analysis),
-    ("plan", analysis_to_plan),
+    ("staged", analysis_to_staged),
+    ("plan", staged_to_plan),
 )
 
 
@@ -64,7 +74,7 @@ def run(source: Source) -> Compilation:
     plans: list[Plan] = []
     for recurrence in recurrences:
         look("recurrence", recurrence)
-        value: Recurrence | Analysis | Plan = recurrence
+        value: Stage = recurrence
         try:
             for name, apply in PASSES:
                 value = apply(value)  # type: ignore[arg-type]
@@ -89,30 +99,31 @@ def errors(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple(d for d in diagnostics if d.severity is Severity.ERROR)
 
 
-def look(name: str, value: Recurrence | Analysis | Plan) -> None:
+def look(name: str, value: Stage) -> None:
     """Print a stage if SEQC_DUMP asks for it, and verify it if SEQC_VERIFY does."""
     environment = read_environment()
     if environment.dumps(name):
         text = str(value.recurrence) if isinstance(value, Analysis) else str(value)
         print(f"--- {name}\n{text}", file=sys.stderr)
-        if isinstance(value, Plan) and environment.dumps("adjoint"):
-            for s in value.stages:
-                if isinstance(s, KernelStage):
-                    print(s.adjoint, file=sys.stderr)
     if environment.verify:
         found = list(problems(value))
         if found:
             raise AssertionError(f"after {name}: " + "; ".join(found))
 
 
-def problems(value: Recurrence | Analysis | Plan) -> Iterator[str]:
+def problems(value: Stage) -> Iterator[str]:
     """What the verifier of a stage finds wrong."""
     match value:
         case Recurrence():
             yield from value.problems()
         case Analysis():
             yield from value.recurrence.problems()
+        case Staged():
+            for s in value.stages:
+                if isinstance(s, FusedStage):
+                    yield from s.kernel.problems()
         case Plan():
             for s in value.stages:
                 if isinstance(s, KernelStage):
-                    yield from s.kernel.problems()
+                    yield from s.forward.problems()
+                    yield from s.backward.problems()

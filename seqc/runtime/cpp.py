@@ -42,7 +42,7 @@ class CppKernel(Launcher):
             ship_library(self.source, folder, name=self.name, defines=_defines(dtype))
 
     def entries(self, dtype: torch.dtype) -> tuple[Any, Any]:
-        """The compiled forward and backward march for a storage dtype; built once."""
+        """The kernel and its adjoint compiled for a storage dtype; built once."""
         found = self._entries.get(dtype)
         if found is None:
             library = build_library(

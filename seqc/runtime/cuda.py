@@ -3,7 +3,7 @@
 The tables are those of the C++ side, as arguments of 8 bytes each.  Two
 schedules, chosen by shape: where batch x channels fill the device, a thread
 marches over time; else time is cut into chunks, and each looks back at those
-before it (``templates/cuda/lookback.cuh``).  The choice and all orders of
+before it (``templates/cuda/scan.cuh``).  The choice and all orders of
 summation depend on shapes and device alone, so that a result does not change
 from run to run.  Nothing here waits for the device.
 """
@@ -22,18 +22,18 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.launcher import Launcher, Plan
-from seqc.runtime.nested import cell_defines
+from seqc.runtime.nested import SHARED_BYTES, cell_defines, elements, steps_apart
 from seqc.runtime.nested import cells as cell_layout
 from seqc.runtime.nvrtc import load_function
-from seqc.runtime.spec import KernelSpec
+from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import BLOCKS, STORAGE, Layout
 
 THREADS = 128  # of a block that marches: the kernel's own kThreads
 LANES = 32  # channels of a block that scans
 WARPS = 8  # stretches of time of a block that scans
 LOOK = 32  # chunks from one whose last state is published to the next
-#: Bytes of a stretch's function that still fit a block's shared memory, a thread each.
-SHARED_PARTS = 96
+SCAN_OWN = 8  # elements of the inner axes that a thread which scans has at most
+MARCH_LANES = 64  # lanes of a block that marches along inner axes
 #: 4-byte registers that a tile of steps may take, as it was read.
 TILE_REGISTERS = 32
 #: Marching fills a device with this share of the threads it holds: each has a tile under way.
@@ -48,65 +48,99 @@ _thread = threading.local()
 class Schedule:
     """How a launch is laid out: which function, blocks, threads of one, and what chunks need.
 
-    ``head``: extents, ``strides``: packed as arguments; ``entries`` of maps, ``begins`` and
-    ``flags`` of the board on which chunks tell one another what they found (``lookback.cuh``).
-    A kernel that sums over an axis is compiled for its extent ``inner``; ``entries`` are those
-    of the states that its march back keeps.
+    ``head``: extents, packed as arguments; ``numbers``, ``begins`` and ``flags`` of the
+    board on which chunks tell one another what they found (``stretches.cuh``), or ``numbers`` of
+    the states that a march back keeps (``inner.cuh``).  ``defines``: what it is compiled with.
     """
 
     kind: str
     blocks: int
     threads: int
-    entries: int
-    begins: int
-    flags: int
     head: bytes
-    strides: bytes
-    inner: int = 0
+    defines: tuple[str, ...]
+    numbers: int = 0
+    begins: int = 0
+    flags: int = 0
 
 
-def tiles(spec: KernelSpec, dtype: torch.dtype) -> dict[str, int]:
-    """Steps that a thread holds at once, by schedule and direction."""
+def tiles(spec: KernelSpec, dtype: torch.dtype, direction: str) -> tuple[int, int]:
+    """Steps that a thread holds at once, scanning and marching."""
     words = 2 if dtype == torch.float64 else 1
-    forward = max(1, len(spec.streams) + len(spec.masks))
-    backward = forward + len(spec.outputs) + len(spec.saved)
-    found = {}
-    for direction, streams in (("forward", forward), ("backward", backward)):
-        fitting = [n for n in (16, 8, 4) if n * streams * words <= TILE_REGISTERS]
-        found[f"scan_{direction}"] = max([*fitting, 2])
-        # Two tiles are held there, one computed and one under way.
-        found[f"march_{direction}"] = max(2, found[f"scan_{direction}"] // 2)
-    return found
+    streams = max(1, len(spec.streams) + len(spec.masks))
+    if direction == "backward":
+        streams += len(spec.outputs) + len(spec.saved)
+    fitting = [n for n in (16, 8, 4) if n * streams * words <= TILE_REGISTERS]
+    tile = max([*fitting, 2])
+    # A march holds two tiles, one computed and one under way.
+    return tile, max(2, tile // 2)
 
 
-def defines(spec: KernelSpec, dtype: torch.dtype, inner: int = 0) -> tuple[str, ...]:
-    """The macros that a kernel's source is compiled with.
-
-    ``inner``: the extent of the axis that it sums over, if it does.
+@dataclass(frozen=True)
+class Cut:
+    """How time is cut: ``parts`` threads share a cell, whose elements of the inner axes are
+    ``own`` each; ``elements`` and ``numbers`` that a thread's functions have on the board.
     """
+
+    parts: int
+    own: int
+    elements: int
+    numbers: int
+
+
+def cut_of(
+    spec: KernelSpec, dtype: torch.dtype, direction: str, inner: Sequence[int]
+) -> Cut | None:
+    """How time may be cut into chunks; None where a scan has no algebra, or its functions do not
+    fit a block's shared memory or a thread's registers (``can_scan`` of ``scan.cuh``).
+    """
+    if not spec.parallel:
+        return None
+    size = state_dtype(dtype).itemsize
+    shapes = list(spec.scans)
+    if direction == "backward":
+        shapes = [(n * (n + 1), n) for _, n in spec.scans]
+    if any(arena_bytes(parts, states, size) > SHARED_BYTES - 64 for parts, states in shapes):
+        return None
+    every = math.prod(inner)
+    parts = 1
+    while len(inner) == 1 and parts < LANES and parts * SCAN_OWN < every:
+        parts *= 2
+    own = -(-every // parts)
+    if own > SCAN_OWN:
+        return None
+    first, found, numbers = 0, 0, 0
+    for (_, count), (p, n) in zip(spec.scans, shapes, strict=True):
+        mine = -(-elements(inner, spec.carries[first], spec) // parts)
+        found += mine
+        numbers += mine * (p + n)
+        first += count
+    return Cut(parts, own, found, numbers)
+
+
+def arena_bytes(parts: int, states: int, size: int) -> int:
+    """Shared memory that a scan's functions take in a block (``Arena`` of ``stretches.cuh``)."""
+    seen = LOOK if parts <= 2 else max(1, 2 * LOOK // parts)
+    threads = WARPS * LANES
+    numbers = parts * threads + parts * seen * LANES + 2 * states * LANES
+    return numbers * size + threads + seen * LANES
+
+
+def defines(
+    spec: KernelSpec, dtype: torch.dtype, direction: str, inner: Sequence[int] = ()
+) -> tuple[str, ...]:
+    """The macros that a kernel's source is compiled with; ``inner``: extents of its inner axes."""
     storage, state = STORAGE[dtype]
-    types = (f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}")
-    if spec.inner is not None:
-        return (*types, *cell_defines(spec, dtype, inner))
-    sizes = (f"SEQC_{name.upper()}={n}" for name, n in tiles(spec, dtype).items())
-    cut = int(cuts(spec, dtype))
-    return (*types, *sizes, f"SEQC_WARPS={WARPS}", f"SEQC_LOOK={LOOK}", f"SEQC_CUT={cut}")
-
-
-def words(spec: KernelSpec, direction: str) -> list[tuple[int, int]]:
-    """For each scan, numbers of a stretch's function and of its carries; backward a matrix."""
-    if direction == "forward":
-        return list(spec.scans)
-    return [(n * (n + 1), n) for _, n in spec.scans]
-
-
-def cuts(spec: KernelSpec, dtype: torch.dtype) -> bool:
-    """Whether time may be cut into chunks: every scan has an algebra, whose functions fit."""
-    size = 8 if dtype == torch.float64 else 4
-    largest = max(
-        (parts for d in ("forward", "backward") for parts, _ in words(spec, d)), default=0
-    )
-    return spec.parallel and largest * size <= SHARED_PARTS
+    scan, march = tiles(spec, dtype, direction)
+    cut = cut_of(spec, dtype, direction, inner)
+    found: tuple[str, ...] = (
+        f"SEQC_STORAGE={storage}", f"SEQC_STATE={state}", f"SEQC_KERNEL={direction.title()}",
+        f"SEQC_MARCH_TILE={march}", f"SEQC_SCAN_TILE={scan}", f"SEQC_WARPS={WARPS}",
+        f"SEQC_LOOK={LOOK}", f"SEQC_CUT={int(cut is not None)}",
+    )  # fmt: skip
+    if spec.inner:
+        found += cell_defines(spec, dtype, inner)
+        found += (f"SEQC_SCAN_PARTS={cut.parts if cut else 1}",)
+    return found
 
 
 class CudaKernel(Launcher):
@@ -114,7 +148,7 @@ class CudaKernel(Launcher):
 
     def __init__(self, name: str, source: str) -> None:
         super().__init__(name, source)
-        self._functions: dict[tuple[str, torch.dtype, int, int], Any] = {}
+        self._functions: dict[tuple[str, tuple[str, ...], int], Any] = {}
         #: The schedule of the last launch, by direction: for measurements and tests.
         self.last_kind: dict[str, str] = {}
 
@@ -124,8 +158,8 @@ class CudaKernel(Launcher):
         self._functions.clear()
 
     def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
-        """The same for all, so far: more cost more memory, fewer time."""
-        return cell_layout(spec, int(inner), size).chunk
+        """The same for all, so far."""
+        return steps_apart()
 
     def resident_threads(self, device: torch.device) -> int:
         """How many threads the device holds at once."""
@@ -141,29 +175,32 @@ class CudaKernel(Launcher):
 
     def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Schedule]:
         """March, or cut time into chunks: from shapes, dtype and device alone."""
-        cells, steps = layout.cells, layout.extents[1]
-        head = struct.pack(f"<{len(layout.extents)}q", *layout.extents)
-        strides = struct.pack(f"<{len(layout.strides)}q", *layout.strides)
-        if spec.inner is not None:
-            inner = layout.by_axis[spec.inner]
-            how = cell_layout(spec, inner, layout.wide.itemsize)
-            rows = layout.extents[0] * math.prod(layout.shape(spec.outer))
-            blocks = rows * layout.by_axis[BLOCKS]
-            entries = blocks * how.scratch if direction == "backward" else 0
-            return 1, Schedule(
-                "march", blocks, how.threads, entries, 0, 0, head, strides, inner
-            )  # fmt: skip
-        tile = tiles(spec, layout.dtype)[f"scan_{direction}"]
+        steps, inner = layout.extents[1], layout.shape(spec.inner)
+        head = struct.pack(f"<{len(layout.extents) + 1}q", *layout.extents, layout.every)
+        macros = defines(spec, layout.dtype, direction, inner)
+        lanes = layout.by_axis[spec.lane] if spec.lane else 1
+        rows = layout.cells // max(1, lanes * math.prod(inner))
+        tile, _ = tiles(spec, layout.dtype, direction)
+        cut = cut_of(spec, layout.dtype, direction, inner)
         enough = self.resident_threads(layout.device) // MARCHING_SHARE
-        if cells >= enough or steps <= 2 * tile or not cuts(spec, layout.dtype):
-            blocks = math.ceil(cells / THREADS)
-            return 1, Schedule("march", blocks, THREADS, 0, 0, 0, head, strides)
-        chunks, groups = math.ceil(steps / (tile * WARPS)), math.ceil(cells / LANES)
-        numbers = sum(parts + carries for parts, carries in words(spec, direction))
-        entries, flags = numbers * chunks * cells, 1 + len(spec.scans) * chunks * groups
-        begins = len(spec.scans) * chunks * cells
-        blocks, threads = chunks * groups, WARPS * LANES
-        return chunks, Schedule("scan", blocks, threads, entries, begins, flags, head, strides)
+        if cut is None or steps <= 2 * tile or layout.cells >= enough:
+            layout.by_axis[BLOCKS] = -(-lanes // MARCH_LANES)
+            if not spec.inner:
+                blocks = math.ceil(layout.cells / THREADS)
+                return 1, Schedule("march", blocks, THREADS, head, macros)
+            how = cell_layout(spec, inner, layout.wide.itemsize)
+            blocks = rows * layout.by_axis[BLOCKS]
+            numbers = blocks * how.scratch if direction == "backward" else 0
+            return 1, Schedule("march", blocks, how.threads, head, macros, numbers)
+        across = LANES // cut.parts
+        layout.by_axis[BLOCKS] = -(-lanes // across)
+        groups = rows * -(-lanes // across) if spec.inner else -(-rows * lanes // LANES)
+        chunks = math.ceil(steps / (tile * WARPS))
+        room = chunks * groups * LANES
+        return chunks, Schedule(
+            "scan", chunks * groups, WARPS * LANES, head, macros, cut.numbers * room,
+            cut.elements * room, 1 + cut.elements * chunks * groups,
+        )  # fmt: skip
 
     def _launch(
         self, direction: str, spec: KernelSpec, plan: Plan, pointers: Sequence[int],
@@ -177,44 +214,37 @@ class CudaKernel(Launcher):
         places = [0, 0, 0]
         if how.kind == "scan":
             board = (
-                self.scratch(how.entries, layout.wide, layout.device),
+                self.scratch(how.numbers, layout.wide, layout.device),
                 self.scratch(how.begins, torch.uint8, layout.device),
                 # Zeroed on the stream at each launch, so that a captured graph can be replayed.
                 torch.zeros(how.flags, dtype=torch.int32, device=layout.device),
             )
             places = [t.data_ptr() for t in board]
-        elif how.entries:
-            board = (self.scratch(how.entries, layout.wide, layout.device),)
+        elif how.numbers:
+            board = (self.scratch(how.numbers, layout.wide, layout.device),)
             places[0] = board[0].data_ptr()
         packed = struct.pack(f"<{len(pointers)}q", *pointers)
         tail = struct.pack(f"<{len(scalars)}d4q", *scalars, *places, plan.chunks)
-        words = b"".join((how.head, packed, how.strides, tail))
-        function = f"{how.kind}_{direction}"
-        self.launch(
-            function, spec, layout.dtype, layout.device, how.blocks, how.threads, words, how.inner
-        )
+        words = b"".join((how.head, packed, bytes(plan.tables.strides), tail))
+        self.launch(f"seqc_{how.kind}", how.defines, layout.device, how.blocks, how.threads, words)
 
     def launch(
-        self, function: str, spec: KernelSpec, dtype: torch.dtype, device: torch.device,
-        blocks: int, threads: int, words: bytes, inner: int = 0,
+        self, function: str, macros: tuple[str, ...], device: torch.device, blocks: int,
+        threads: int, words: bytes,
     ) -> None:  # fmt: skip
-        """Launch one of the kernel's functions.
-
-        A function is built once a dtype, device and ``inner`` extent that it sums over.
-        """
+        """Launch one of the kernel's functions, built once a device and its macros."""
         from cupy.cuda import driver
 
         index = device.index  # a tensor's device always has one
         if index != torch.cuda.current_device():
             with torch.cuda.device(index):
-                self.launch(function, spec, dtype, device, blocks, threads, words, inner)
+                self.launch(function, macros, device, blocks, threads, words)
             return
         _ensure_context(index)
-        found = self._functions.get((function, dtype, index, inner))
+        found = self._functions.get((function, macros, index))
         if found is None:
-            found = self._functions[function, dtype, index, inner] = load_function(
-                self.source, name=self.name, function=function, device=index,
-                defines=defines(spec, dtype, inner),
+            found = self._functions[function, macros, index] = load_function(
+                self.source, name=self.name, function=function, device=index, defines=macros,
             )  # fmt: skip
         size = ctypes.c_size_t(len(words))
         buffer = ctypes.c_char_p(words)

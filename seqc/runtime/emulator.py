@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from seqc.runtime.build import build_library
-from seqc.runtime.cuda import CudaKernel, defines
-from seqc.runtime.spec import KernelSpec
+from seqc.runtime.cuda import CudaKernel
 
 #: What the emulated device holds at once: few, so that small shapes use both schedules.
 RESIDENT_THREADS = 256
@@ -72,12 +71,13 @@ class EmulatedKernel(CudaKernel):
         return RESIDENT_THREADS
 
     def launch(
-        self, function: str, spec: KernelSpec, dtype: torch.dtype, device: torch.device,
-        blocks: int, threads: int, words: bytes, inner: int = 0,
+        self, function: str, macros: tuple[str, ...], device: torch.device, blocks: int,
+        threads: int, words: bytes,
     ) -> None:  # fmt: skip
-        library = emulated_library(self.source, self.name, defines(spec, dtype, inner))
+        library = emulated_library(self.source, self.name, macros)
         self.seed += 1
-        self.launched.append(function)
+        struct = next(m.partition("=")[2] for m in macros if m.startswith("SEQC_KERNEL="))
+        self.launched.append(f"{function.removeprefix('seqc_')}_{struct.lower()}")
         emulate_launch(library, function, blocks, threads, words, self.seed)
 
     def scratch(self, entries: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -10,6 +10,7 @@ kernel's mirror, the same equations in plain torch, so they are right, if slow.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -354,7 +355,7 @@ def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[
     elif spec.inner:
         # What the backward march starts each of its chunks from.
         target = kernel.targets.get(like.device.type, kernel.targets["cpu"])
-        chunk = target.chunk(spec, by_axis[spec.inner], wide.itemsize)
+        chunk = target.chunk(spec, math.prod(shape(spec.inner)), wide.itemsize)
         chunks = (steps + chunk - 1) // chunk
         extra = [
             like.new_empty((chunks, batch, *shape(spec.carries[i])), dtype=wide) for i in spec.extra

@@ -7,6 +7,7 @@ worked out once for each, and holds no memory; a call then only collects address
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,11 @@ from seqc.runtime.tables import (
     Ready,
     Tables,
     address,
-    addresses_of,
+    addresses,
     cotangents,
     layouts,
     prepare,
+    read_addresses,
     validate,
     zeros_row,
 )
@@ -61,15 +63,16 @@ class Launcher:
         return self
 
     def chunk(self, spec: KernelSpec, inner: int, size: int) -> int:
-        """Of a kernel that sums over an axis of ``inner`` elements: steps from one whose carries
-        (numbers of ``size`` bytes) are stored for the backward march to the next.
+        """Of a kernel that sums over axes: steps from one whose carries are kept to the next.
+
+        ``inner``: elements of those axes in all; ``size``: bytes of a number.
         """
         raise NotImplementedError
 
     def _chunk(self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype) -> int:
-        if spec.inner is None:
+        if not spec.inner:
             return 0
-        inner = int(extents[2 + spec.axes.index(spec.inner)])
+        inner = math.prod(int(extents[2 + spec.axes.index(a)]) for a in spec.inner)
         return self.chunk(spec, inner, state_dtype(dtype).itemsize)
 
     def _schedule(self, spec: KernelSpec, direction: str, layout: Layout) -> tuple[int, Any]:
@@ -113,13 +116,19 @@ class Launcher:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
             layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
-            layout.outputs()
             chunks, detail = self._schedule(spec, "forward", layout)
             settled = _same(given, ready.tensors())
-            plan = self._keep(key, Plan(layout, layout.tables(), settled, chunks, detail))
+            tables = layout.tables(layout.forward(ready))
+            plan = self._keep(key, Plan(layout, tables, settled, chunks, detail))
         if plan.layout.cells:
-            pointers = [*addresses_of(spec, ready, plan.tables), *map(address, results)]
-            self._launch("forward", spec, plan, pointers, scalars)
+            n, m = len(spec.outputs), len(spec.carries)
+            of = read_addresses(spec, ready, plan.tables.offsets)
+            of["start"] = [t.data_ptr() for t in ready.starts]
+            of["fresh"] = [address(f) for f in ready.fresh]
+            places = [address(t) for t in results]
+            of["output"], of["last"] = places[:n], places[n : n + m]
+            of["kept"] = dict(zip(spec.extra, places[n + m :], strict=True))
+            self._launch("forward", spec, plan, addresses(spec.forward, of), scalars)
 
     def backward(
         self,
@@ -151,42 +160,38 @@ class Launcher:
             ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
             layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
-            for g, axes in zip(grads[: len(spec.outputs)], spec.outputs, strict=True):
-                layout.cotangent(g, axes)
             gradients = layout.stream_gradients(ready.operands)
             chunks, detail = self._schedule(spec, "backward", layout)
             settled = _same(given, (*ready.tensors(), *grads, *kept))
-            plan = self._keep(
-                key, Plan(layout, layout.tables(), settled, chunks, detail, gradients)
-            )
+            tables = layout.tables(layout.backward(ready, grads, gradients))
+            plan = self._keep(key, Plan(layout, tables, settled, chunks, detail, gradients))
         layout, moving = plan.layout, grads[: len(spec.outputs)]
         assert plan.gradients is not None
         d_operands, wide, places = layout.make_gradients(plan.gradients, ready.operands)
-        d_constants = layout.constant_gradients(plan.chunks)
-        d_fresh = results[len(spec.carries) :]
         # What each chunk adds is gathered apart and summed in order: the same from run to run.
-        parts = d_fresh
-        if plan.chunks > 1:
-            parts = [g.new_zeros((plan.chunks, *g.shape)) for g in d_fresh]
+        cut = (plan.chunks,) if plan.chunks > 1 else ()
+        totals = layout.constant_gradients(*cut)
+        d_fresh = results[len(spec.carries) :]
+        parts = [g.new_zeros((*cut, *g.shape)) for g in d_fresh] if cut else d_fresh
         if layout.cells:
             zeros = zeros_row(spec, layout) if any(g is None for g in moving) else None
-            pointers = [
-                *addresses_of(spec, ready, plan.tables),
-                *(address(zeros if g is None else g) for g in moving),
-                *map(address, grads[len(spec.outputs) :]),
-                *map(address, kept),
-                *places,
-                *(address(g) for g in d_constants if g is not None),
-                *map(address, results[: len(spec.carries)]),
-                *map(address, parts),
-            ]
-            self._launch("backward", spec, plan, pointers, scalars)
+            of = read_addresses(spec, ready, plan.tables.offsets)
+            of["stream"] += [address(zeros if g is None else g) for g in moving]
+            of["start"] = [address(g) for g in grads[len(spec.outputs) :]]
+            of["fresh"] = [0 if resets is None else address(p) for p in parts]
+            of["output"] = places
+            of["total"] = [address(t) for t in totals]
+            of["last"] = [address(r) for r in results[: len(spec.carries)]]
+            states = {c: address(k) for (c, _), k in zip(spec.saved, kept, strict=True)}
+            of["kept_state"] = states
+            of["first_state"] = [t.data_ptr() for t in ready.starts]
+            of["fresh_state"] = [address(f) for f in ready.fresh]
+            self._launch("backward", spec, plan, addresses(spec.backward, of), scalars)
         if plan.chunks > 1:
             for whole, part in zip(d_fresh, parts, strict=True):
                 torch.sum(part, 0, out=whole)
         layout.add_later(plan.gradients, d_operands, wide)
-        totals = [None if g is None else g.sum(0) for g in d_constants]
-        return d_operands, layout.sums(constants, totals)
+        return d_operands, layout.sums(constants, [t.sum(0) for t in totals] if cut else totals)
 
     def _keep(self, key: Any, plan: Plan) -> Plan:
         if len(self._plans) >= _PLANS_KEPT:

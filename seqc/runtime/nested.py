@@ -1,17 +1,19 @@
-"""How a kernel that sums over an axis is laid out on CUDA: threads of a cell, chunks, memory.
+"""How a kernel that sums over axes is laid out on CUDA: threads of a cell, chunks, memory.
 
-All of it follows from the kernel's tables, the extent of the axis and the
-dtype, and is compiled into the kernel (``templates/cuda/nested.cu.jinja``).
+All of it follows from the kernel's tables, the extents of the axes and the
+dtype, and is compiled into the kernel (``templates/cuda/inner.cuh``).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.tables import LANES
+from seqc.runtime.tables import BLOCKS, LANES
 
 #: Elements of the axis that a thread has, if as many threads as MOST_PARTS suffice: each takes some
 #: ten registers on the way back.
@@ -60,14 +62,25 @@ class Cells:
         return rows * self.record * self.threads
 
 
-def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
-    """The layout for an axis of ``inner`` elements and numbers of ``size`` bytes.
+def steps_apart() -> int:
+    """Steps from one whose state is stored to the next: more cost more memory, fewer time."""
+    return CHUNK
+
+
+def elements(inner: Sequence[int], axes: Sequence[str], spec: KernelSpec) -> int:
+    """Elements along the inner axes among some; ``inner`` are the extents of all."""
+    return math.prod(n for a, n in zip(spec.inner, inner, strict=True) if a in axes)
+
+
+def cells(spec: KernelSpec, inner: Sequence[int], size: int) -> Cells:
+    """The layout for inner axes of some extents and numbers of ``size`` bytes.
 
     Raises:
-        ValueError: sums over lanes along the axis do not fit a block's shared memory.
+        ValueError: sums over lanes along the axes do not fit a block's shared memory.
     """
-    parts = 1
-    while parts < MOST_PARTS and parts * OWN < inner:
+    parts, every = 1, math.prod(inner)
+    # Several axes are one thread's: sums over some of them would have to find their parts.
+    while len(inner) == 1 and parts < MOST_PARTS and parts * OWN < every:
         parts *= 2
     sums = folded(spec, inner) * size  # a warp and step
     while parts > 1 and sums * _warps(parts) > SHARED_BYTES:
@@ -75,11 +88,10 @@ def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
     stage = sums * _warps(parts)
     if stage > SHARED_BYTES:
         raise ValueError(
-            f"{spec.name}: axis {spec.inner} of {inner} is too long for the CUDA kernel that sums "
-            'over it; use backend="reference"'
+            f"{spec.name}: axis {', '.join(spec.inner)} of {every} is too long for the CUDA kernel "
+            'that sums over it; use backend="reference"'
         )
-    own = -(-inner // parts)
-    record = sum(own if spec.inner in axes else 1 for axes in spec.carries)
+    record = sum(-(-elements(inner, axes, spec) // parts) for axes in spec.carries)
     a_step = max(1, record * LANES * parts * size)
     fitting = min(RECORD_BYTES, SHARED_BYTES - stage) // a_step
     shared = fitting >= PIECES[-1]
@@ -89,25 +101,21 @@ def cells(spec: KernelSpec, inner: int, size: int) -> Cells:
     return Cells(parts, CHUNK, piece, shared, record, steps)
 
 
-def folded(spec: KernelSpec, inner: int) -> int:
+def folded(spec: KernelSpec, inner: Sequence[int]) -> int:
     """How many sums over the lanes of a block a step back has."""
-    found = 0
-    for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
-        axes = spec.operands[operand][1][part]
-        if moves and spec.lane is not None and spec.lane not in axes:
-            found += inner if spec.inner in axes else 1
-    return found
+    outputs = (axes for role, _, axes in spec.backward if role == "output")
+    return sum(elements(inner, axes, spec) for axes in outputs if BLOCKS in axes)
 
 
 def _warps(parts: int) -> int:
     return LANES * parts // WARP
 
 
-def cell_defines(spec: KernelSpec, dtype: torch.dtype, inner: int) -> tuple[str, ...]:
+def cell_defines(spec: KernelSpec, dtype: torch.dtype, inner: Sequence[int]) -> tuple[str, ...]:
     """The macros by which a kernel learns its layout."""
     c = cells(spec, inner, state_dtype(dtype).itemsize)
     return (
-        f"SEQC_INNER={inner}", f"SEQC_PARTS={c.parts}", f"SEQC_CHUNK={c.chunk}",
-        f"SEQC_PIECE={c.piece}", f"SEQC_SCRATCH={c.scratch}",
-        f"SEQC_SHARED_RECORD={int(c.shared)}", f"SEQC_FOLD_STEPS={c.fold_steps}",
+        f"SEQC_INNER={','.join(map(str, inner))}", f"SEQC_PARTS={c.parts}",
+        f"SEQC_PIECE={c.piece}", f"SEQC_SHARED_RECORD={int(c.shared)}",
+        f"SEQC_FOLD_STEPS={c.fold_steps}",
     )  # fmt: skip

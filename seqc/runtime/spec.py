@@ -21,8 +21,11 @@ class KernelSpec:
     scans      for each stratum: how many parts its algebra has (0: none, it marches), and carries
     outputs    axes of each value stored for every step
     saved      for each carry that the backward march reads back: (carry, output holding it or -1)
-    inner      the axis that it sums over, of which a cell has all; None where nothing is summed
     moving     for each stream, whether it has a gradient;  steady: for each constant
+    forward    the kernel's signature: (role, index, axes) of each tensor, in the order in which
+               they are handed over (seqc/ir/signature.py says what roles are)
+    backward   its adjoint's
+    inner      the axes that it sums over, of which a cell has all
     """
 
     name: str
@@ -38,25 +41,15 @@ class KernelSpec:
     saved: tuple[tuple[int, int], ...]
     moving: tuple[bool, ...]
     steady: tuple[bool, ...]
-    inner: str | None = None
+    forward: tuple[tuple[str, int, tuple[str, ...]], ...]
+    backward: tuple[tuple[str, int, tuple[str, ...]], ...]
+    inner: tuple[str, ...] = ()
 
     @property
     def lane(self) -> str | None:
         """The axis along which neighbouring cells lie: the last that is not summed over."""
-        rest = [a for a in self.axes if a != self.inner]
+        rest = [a for a in self.axes if a not in self.inner]
         return rest[-1] if rest else None
-
-    @property
-    def outer(self) -> tuple[str, ...]:
-        """The axes before the lane."""
-        return tuple(a for a in self.axes if a not in (self.inner, self.lane))
-
-    @property
-    def walk(self) -> tuple[str, ...]:
-        """The axes whose strides the kernel is told: of a flat one all but the last, which is 1."""
-        if self.inner is None:
-            return self.axes[:-1]
-        return (*self.outer, self.lane or "", self.inner)
 
     @property
     def parallel(self) -> bool:

@@ -1,14 +1,15 @@
 """What a kernel's launcher hands over: addresses, strides and extents, settled and checked.
 
-Both targets read the same tables in the same order.  What depends on shapes
-alone is worked out once a shape; a call then only collects addresses.
+Both targets read the same tables: of every tensor of a kernel's signature, in its order, the
+address and the strides of batch, time and each axis (0 along what it has not).  What depends on
+shapes alone is worked out once a shape; a call then only collects addresses.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.pages import empty as empty_pages
-from seqc.runtime.spec import KernelSpec
+from seqc.runtime.spec import KernelSpec, state_dtype
 
 #: What a kernel stores and what it computes in, as both targets write it.
 STORAGE = {
@@ -26,10 +27,14 @@ STORAGE = {
     torch.float16: ("seqc::float16", "float"),
 }
 
-
 #: Stands for an axis of blocks of LANES lanes, each summed by itself.
 BLOCKS = "#"
 LANES = 64
+
+#: The role, position there and axes of each tensor of a signature.
+Signature = Sequence[tuple[str, int, tuple[str, ...]]]
+#: Strides of batch, time and each axis.
+Lie = list[int]
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def validate(
 ) -> None:
     """Refuse what C would misread: another dtype is another number of bytes."""
     operands, constants, masks, starts = inputs
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    wide = state_dtype(dtype)
     truths = masks if resets is None else (*masks, resets)
     renewed = [f for f in fresh if f is not None]
     for kind, tensors, want in (
@@ -124,7 +129,7 @@ def cotangents(
     spec: KernelSpec, grads: Sequence[Tensor | None], dtype: torch.dtype
 ) -> list[Tensor | None]:
     """Cotangents of outputs and final carries, as the kernel's source reads them."""
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    wide = state_dtype(dtype)
     moving = [None if g is None else _unit(g.to(dtype)) for g in grads[: len(spec.outputs)]]
     final = [None if g is None else g.to(wide).contiguous() for g in grads[len(spec.outputs) :]]
     return [*moving, *final]
@@ -136,33 +141,38 @@ def zeros_row(spec: KernelSpec, layout: Layout) -> Tensor:
     Made at each launch that needs it: a captured graph replays its address, so the row must be
     of the capture's own memory.
     """
-    width = layout.extents[-1] if spec.axes else 1
-    return torch.zeros(max(width, 1), dtype=layout.dtype, device=layout.device)
+    lanes = layout.by_axis[spec.lane] if spec.lane else 1
+    return torch.zeros(max(lanes, 1), dtype=layout.dtype, device=layout.device)
 
 
 def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def addresses_of(spec: KernelSpec, ready: Ready, tables: Tables) -> list[int]:
-    """The addresses of what forward and backward both read, in the order of the C side."""
+def addresses(
+    signature: Signature, of: Mapping[str, Sequence[int] | Mapping[int, int]]
+) -> list[int]:
+    """The addresses of a signature's tensors, from those of each role."""
+    return [of[role][index] for role, index, _ in signature]
+
+
+def read_addresses(spec: KernelSpec, ready: Ready, offsets: Sequence[int]) -> dict[str, Any]:
+    """The addresses of what forward and backward both read, by role."""
     bases = [o.data_ptr() for o in ready.operands]
-    found = [
-        bases[operand] + offset
-        for (operand, _), offset in zip(spec.streams, tables.offsets, strict=True)
-    ]
-    for group in (ready.constants, ready.masks, ready.starts):
-        found += [t.data_ptr() for t in group]
-    found += [address(f) for f in ready.fresh]
-    found.append(address(ready.resets))
-    return found
+    streams = [bases[o] + offset for (o, _), offset in zip(spec.streams, offsets, strict=True)]
+    return {
+        "stream": streams,
+        "constant": [c.data_ptr() for c in ready.constants],
+        "mask": [m.data_ptr() for m in ready.masks],
+        "resets": [address(ready.resets)],
+    }
 
 
 @dataclass(frozen=True)
 class Later:
     """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack.
 
-    It is found ``over`` more axes than its own.
+    It is found over the axes ``over``, which its own are not all of.
     """
 
     operand: int
@@ -183,29 +193,26 @@ class Gradients:
 
 
 class Layout:
-    """Works out the strides of one shape, in the order in which the kernel's source reads them."""
+    """Works out the strides of one shape, of each tensor of a signature."""
 
     def __init__(
         self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: Ready,
-        chunk: int = 0,
+        every: int = 0,
     ) -> None:  # fmt: skip
         self.spec = spec
-        every = [int(e) for e in extents]
-        self.by_axis = dict(zip((*spec.axes, *spec.others), every[2:], strict=True))
-        self.extents = every[: 2 + len(spec.axes)]
+        sizes = [int(e) for e in extents]
+        self.by_axis = dict(zip((*spec.axes, *spec.others), sizes[2:], strict=True))
+        self.extents = sizes[: 2 + len(spec.axes)]
         lanes = self.by_axis[spec.lane] if spec.lane else 1
         self.by_axis[BLOCKS] = -(-lanes // LANES)
         #: of a kernel that sums over an axis: steps between those whose carries are stored
-        self.chunk = chunk
-        self.outer = spec.walk
+        self.every = every
         self.dtype = dtype
-        self.wide = torch.float64 if dtype == torch.float64 else torch.float32
-        self.strides: list[int] = []
-        self.offsets: list[int] = []
+        self.wide = state_dtype(dtype)
         self.cells = self.extents[0] * math.prod(self.extents[2:])
         self.device = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)[0].device
+        self.offsets = [self._offset(ready, *source) for source in spec.streams]
         self._check(ready)
-        self._inputs(ready)
 
     def _check(self, ready: Ready) -> None:
         """Refuse shapes that the extents do not cover: C would read past their ends."""
@@ -232,78 +239,127 @@ class Layout:
             if c.numel() != math.prod(self.shape(axes)):
                 raise ValueError(f"{self.spec.name}: a constant has {c.numel()} entries")
 
-    def tables(self) -> Tables:
-        """The arrays for C."""
-        extents = [*self.extents, self.chunk] if self.spec.inner else self.extents
-        return Tables(
-            (ctypes.c_int64 * len(extents))(*extents),
-            (ctypes.c_int64 * max(len(self.strides), 1))(*self.strides),
-            self.offsets,
-        )
-
     def shape(self, axes: Sequence[str]) -> list[int]:
         """The extents of some axes."""
         return [self.by_axis[a] for a in axes]
 
-    def along(self, tensor: Tensor, axes: Sequence[str], first: int) -> list[int]:
-        """The strides of the outer axes; 0 where the tensor does not have one."""
-        own = {a: tensor.stride(first + i) for i, a in enumerate(axes)}
-        return [own.get(a, 0) for a in self.outer]
+    def tables(self, lies: Sequence[Lie]) -> Tables:
+        """The arrays for C."""
+        extents = [*self.extents, self.every]
+        strides = [n for lie in lies for n in lie]
+        return Tables(
+            (ctypes.c_int64 * len(extents))(*extents),
+            (ctypes.c_int64 * max(len(strides), 1))(*strides),
+            self.offsets,
+        )
 
-    def plain(self, axes: Sequence[str], lane: str | None = None) -> list[int]:
-        """The strides of the outer axes in something laid out plainly over ``axes``.
+    # --- strides
 
-        Blocks of lanes, where it has those, stand for the ``lane``.
-        """
-        own: dict[str, int] = {}
+    def plain(self, batch: int, time: int, axes: Sequence[str]) -> Lie:
+        """Strides of something whose axes are laid out one after another."""
+        own: dict[str | None, int] = {}
         step = 1
         for a in reversed(axes):
-            own[lane or "" if a == BLOCKS else a] = step
+            own[self.spec.lane if a == BLOCKS else a] = step
             step *= self.by_axis[a]
-        return [own.get(a, 0) for a in self.outer]
+        return [batch, time, *(own.get(a, 0) for a in self.spec.axes)]
+
+    def as_it_is(self, tensor: Tensor, axes: Sequence[str]) -> Lie:
+        """Strides of a tensor (B, T, *axes)."""
+        own = {a: tensor.stride(2 + i) for i, a in enumerate(axes)}
+        return [tensor.stride(0), tensor.stride(1), *(own.get(a, 0) for a in self.spec.axes)]
+
+    def stepwise(self, axes: Sequence[str]) -> Lie:
+        """Strides of something laid out plainly as (B, T, *axes)."""
+        row = math.prod(self.shape(axes))
+        return self.plain(self.extents[1] * row, row, axes)
+
+    def carried(self, axes: Sequence[str]) -> Lie:
+        """Strides of something laid out plainly as (B, *axes)."""
+        return self.plain(math.prod(self.shape(axes)), 0, axes)
+
+    def kept(self, axes: Sequence[str]) -> Lie:
+        """Strides of the states kept for the way back: each step's, or (chunks, B, *axes)."""
+        if not self.spec.inner:
+            return self.stepwise(axes)
+        row = math.prod(self.shape(axes))
+        return self.plain(row, self.extents[0] * row, axes)
+
+    def _offset(self, ready: Ready, operand: int, part: int) -> int:
+        """Where in its operand a stream starts, in bytes."""
+        packed, _ = self.spec.operands[operand]
+        start, _ = self.part(operand, part)
+        return start * ready.operands[operand].element_size() if packed else 0
 
     def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
         """Where a part of a packed operand starts, and its axes."""
         parts = self.spec.operands[operand][1]
         return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
 
-    def _inputs(self, ready: Ready) -> None:
-        spec = self.spec
-        for operand, part in spec.streams:
-            tensor = ready.operands[operand]
-            packed = spec.operands[operand][0]
-            offset, axes = self.part(operand, part)
-            self.offsets.append(offset * tensor.element_size() if packed else 0)
-            own = self.plain(axes) if packed else self.along(tensor, axes, 2)
-            self.strides += [tensor.stride(0), tensor.stride(1), *own]
-        for axes in spec.constants:
-            self.strides += self.plain(axes)
-        for mask, axes in zip(ready.masks, spec.masks, strict=True):
-            self.strides += [mask.stride(0), mask.stride(1), *self.along(mask, axes, 2)]
-        r = ready.resets
-        self.strides += [0, 0] if r is None else [r.stride(0), r.stride(1)]
-        if spec.inner:
-            for axes in spec.carries:
-                self.strides += [math.prod(self.shape(axes)), *self.plain(axes)]
+    def stream(self, ready: Ready, index: int) -> Lie:
+        """Strides of what is read each step."""
+        operand, part = self.spec.streams[index]
+        tensor = ready.operands[operand]
+        _, axes = self.part(operand, part)
+        if self.spec.operands[operand][0]:
+            return self.plain(tensor.stride(0), tensor.stride(1), axes)
+        return self.as_it_is(tensor, axes)
 
-    def outputs(self) -> None:
-        """Strides of the outputs of a kernel that sums over an axis: (B, T, *axes), plain."""
-        for axes in self.spec.outputs if self.spec.inner else ():
-            row = math.prod(self.shape(axes))
-            self.strides += [self.extents[1] * row, row, *self.plain(axes)]
-
-    def cotangent(self, grad: Tensor | None, axes: Sequence[str]) -> None:
-        """Strides of the cotangent of an output, over its axes; None is zeros."""
+    def cotangent(self, grad: Tensor | None, axes: Sequence[str]) -> Lie:
+        """Strides of the cotangent of an output, over its axes; None is a row of zeros."""
         if grad is None:
-            self.strides += [0] * (2 + len(self.outer))
-        else:
-            self.strides += [grad.stride(0), grad.stride(1), *self.along(grad, axes, 2)]
+            return [0, 0, *(int(a == self.spec.lane) for a in self.spec.axes)]
+        return self.as_it_is(grad, axes)
+
+    def read(self, ready: Ready, role: str, index: int, axes: tuple[str, ...]) -> Lie:
+        """Strides of what forward and backward both read."""
+        match role:
+            case "stream":
+                return self.stream(ready, index)
+            case "constant":
+                return self.plain(0, 0, axes)
+            case "mask":
+                return self.as_it_is(ready.masks[index], axes)
+            case "resets":
+                r = ready.resets
+                rest = [0] * len(self.spec.axes)
+                return [0, 0, *rest] if r is None else [r.stride(0), r.stride(1), *rest]
+            case "kept_state" | "kept":
+                return self.kept(axes)
+            case "output":
+                return self.stepwise(axes)
+            case "total" | "start" | "fresh" | "last" | "first_state" | "fresh_state":
+                return self.carried(axes)
+        raise AssertionError(f"{self.spec.name}: a signature has no {role}")
+
+    def forward(self, ready: Ready) -> list[Lie]:
+        """The strides of the kernel's signature."""
+        return [self.read(ready, *entry) for entry in self.spec.forward]
+
+    def backward(
+        self, ready: Ready, grads: Sequence[Tensor | None], gradients: Gradients
+    ) -> list[Lie]:
+        """The strides of the adjoint's signature."""
+        own = len(self.spec.streams)
+        lies = []
+        for role, index, axes in self.spec.backward:
+            if role == "stream" and index >= own:
+                lies.append(self.cotangent(grads[index - own], axes))
+            elif role == "output" and gradients.places[index][0] >= 0:
+                operand, _ = gradients.places[index]
+                parts = self.spec.operands[operand][1]
+                row = sum(math.prod(self.shape(p)) for p in parts)
+                lies.append(self.plain(self.extents[1] * row, row, axes))
+            else:
+                lies.append(self.read(ready, role, index, axes))
+        return lies
+
+    # --- gradients
 
     def stream_gradients(self, operands: Sequence[Tensor]) -> Gradients:
         """Where the gradient of each stream goes: in place into one packed gradient an operand.
 
-        A stream that lacks some of the kernel's axes gets a gradient over all of
-        them, to be summed into its place afterwards.
+        One that the kernel finds over other axes than its own is summed into its place afterwards.
         """
         spec = self.spec
         covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
@@ -313,68 +369,17 @@ class Layout:
         ]
         places: list[tuple[int, int]] = []
         later: list[Later] = []
-        for (operand, part), moves in zip(spec.streams, spec.moving, strict=True):
-            if not moves:
-                continue
+        written = [axes for role, _, axes in spec.backward if role == "output"]
+        sources = [s for s, moves in zip(spec.streams, spec.moving, strict=True) if moves]
+        for (operand, part), over in zip(sources, written, strict=True):
             offset, axes = self.part(operand, part)
             packed = spec.operands[operand][0]
-            shape = operands[operand].shape
-            if self.own(axes):
-                start = offset * self.dtype.itemsize if packed else 0
-                row = math.prod(shape[2:])
-                self.strides += [shape[1] * row, row, *self.plain(axes)]
-                places.append((operand, start))
-                continue
-            over = self.partial(axes)
-            row = math.prod(self.shape(over))
-            self.strides += [self.extents[1] * row, row, *self.plain(over, spec.lane)]
-            places.append((-1, len(later)))
-            later.append(Later(operand, offset if packed else None, axes, over))
+            if over == axes:
+                places.append((operand, offset * self.dtype.itemsize if packed else 0))
+            else:
+                places.append((-1, len(later)))
+                later.append(Later(operand, offset if packed else None, axes, over))
         return Gradients(whole, places, later)
-
-    def own(self, axes: tuple[str, ...]) -> bool:
-        """Whether a stream's gradient is one cell's, so that it goes straight into its place."""
-        if self.spec.inner is None:
-            return axes == self.spec.axes
-        return set(self.spec.axes) - {self.spec.inner} <= set(axes)
-
-    def partial(self, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The axes of a stream's gradient before it is summed over those that it has not.
-
-        A kernel that sums over an axis does so itself, and over the lanes of a block.
-        """
-        spec = self.spec
-        if spec.inner is None:
-            return spec.axes
-        lane = spec.lane if spec.lane in axes else BLOCKS
-        return (*spec.outer, lane or BLOCKS, *([spec.inner] if spec.inner in axes else ()))
-
-    def constant_gradients(self, *chunks: int) -> list[Tensor | None]:
-        """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
-        return [
-            torch.zeros(
-                [*chunks, self.extents[0], *self.shape(self.summed(axes))],
-                dtype=torch.float64, device=self.device,
-            ) if moves else None
-            for moves, axes in zip(self.spec.steady, self.spec.constants, strict=True)
-        ]  # fmt: skip
-
-    def summed(self, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The axes over which a constant's gradient is found, before it is narrowed to its own."""
-        spec = self.spec
-        if spec.inner is None:
-            return spec.axes
-        inner = [spec.inner] if spec.inner in axes else []
-        return (*spec.outer, *inner, *([spec.lane] if spec.lane else []))
-
-    def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
-        """The gradients of constants from their sums over time, (B, *axes) each."""
-        return [
-            c.new_zeros(c.shape)
-            if g is None
-            else self.narrow(g.sum(0), self.summed(axes), axes, 0).to(self.wide).reshape(c.shape)
-            for c, g, axes in zip(constants, found, self.spec.constants, strict=True)
-        ]
 
     def make_gradients(
         self, plan: Gradients, operands: Sequence[Tensor]
@@ -391,6 +396,29 @@ class Layout:
             for operand, offset in plan.places
         ]
         return full, wide, places
+
+    def constant_gradients(self, *chunks: int) -> list[Tensor]:
+        """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
+        return [
+            torch.zeros(
+                [*chunks, self.extents[0], *self.shape(axes)], dtype=torch.float64,
+                device=self.device,
+            )
+            for role, _, axes in self.spec.backward if role == "total"
+        ]  # fmt: skip
+
+    def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of constants from their sums over time, (B, *axes) each."""
+        over = iter([axes for role, _, axes in self.spec.backward if role == "total"])
+        rest = iter(found)
+        out = []
+        for c, axes, moves in zip(constants, self.spec.constants, self.spec.steady, strict=True):
+            if not moves:
+                out.append(c.new_zeros(c.shape))
+                continue
+            total = self.narrow(next(rest).sum(0), next(over), axes, 0)
+            out.append(total.to(self.wide).reshape(c.shape))
+        return out
 
     def add_later(self, plan: Gradients, full: Sequence[Tensor], wide: Sequence[Tensor]) -> None:
         """Sum the gradients over all axes into the places of streams that lack some."""

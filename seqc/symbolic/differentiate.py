@@ -15,7 +15,7 @@ Source: Griewank, Walther, "Evaluating Derivatives" (2nd ed., 2008), §3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqc.ir.ops import POINTWISE
@@ -45,47 +45,59 @@ class _Flow:
 
 def pull_back(
     builder: StableBuilder,
-    seeds: Mapping[int, int],
+    seeds: Mapping[int, int] | Iterable[tuple[int, int, frozenset[str]]],
     wanted: Sequence[int],
-    summed: str | None = None,
+    summed: Sequence[str] = (),
+    spread: Container[str] = (),
 ) -> dict[int, int | None]:
     """Cotangents of the wanted nodes, given those of some results (reverse mode).
 
-    ``seeds`` maps a node to the node of its cotangent.  A wanted node's result is
+    ``seeds`` maps a node to the node of its cotangent, or lists (node, cotangent, axes that the
+    result was summed over though the node may not have them).  A wanted node's result is
     the node of its cotangent, before the sum over the axes that it has not itself;
-    None means identically zero.  A node may be both seeded and wanted.  ``summed`` is an axis
-    that the graph sums over itself (``reduce`` nodes): cotangents of nodes without it are
-    summed over it here, as early as can be.
+    None means identically zero.  A node may be both seeded and wanted.  ``summed`` are axes
+    that the graph sums over itself (``reduce`` nodes): cotangents of nodes without one are
+    summed over it here, as early as can be.  Over an axis of ``spread`` the caller sums what it
+    is given as if it had that axis, be it the same along it or not.
 
     Raises ValueError where a wanted node is below an operation that is not
     pointwise (a learned map, a reduction).
     """
-    affected = _depending(builder, wanted, max(seeds, default=-1), summed)
+    nothing = frozenset[str]()
+    given = [(*s, nothing) for s in seeds.items()] if isinstance(seeds, Mapping) else list(seeds)
+    last = max((node for node, _, _ in given), default=-1)
+    affected = _depending(builder, wanted, last, summed)
     flows: dict[int, list[_Flow]] = {}
-    for node, cotangent in seeds.items():
-        _push(builder, flows, node, cotangent, (), frozenset(builder.nodes[node].axes))
+    for node, cotangent, over in given:
+        _push(builder, flows, node, cotangent, (), over | set(builder.nodes[node].axes))
     out: dict[int, int | None] = dict.fromkeys(wanted)
-    for n in range(max(seeds, default=-1), -1, -1):
+    for n in range(last, -1, -1):
         if n not in affected or n not in flows:
             continue
-        arrived = [_summed(builder, n, f, summed) for f in flows.pop(n)]
+        arrived = flows.pop(n)
+        for axis in summed:
+            arrived = [_summed(builder, n, f, axis) for f in arrived]
         flow = _joined(builder, n, arrived)
         if n in out:
-            out[n] = _settled(builder, n, flow)
+            out[n] = _settled(builder, n, flow, spread)
         _spread(builder, n, flow, affected, flows)
     return out
 
 
 def push_forward(
-    builder: StableBuilder, seeds: Mapping[int, int], wanted: Sequence[int]
+    builder: StableBuilder,
+    seeds: Mapping[int, int],
+    wanted: Sequence[int],
+    summed: Sequence[str] = (),
 ) -> dict[int, int | None]:
     """Tangents of the wanted nodes, given those of some leaves (forward mode).
 
-    ``seeds`` maps a node to the node of its tangent; None means identically zero.
+    ``seeds`` maps a node to the node of its tangent; None means identically zero.  ``summed`` are
+    axes that the graph sums over (``reduce`` nodes).
     """
     b = builder
     tangents: dict[int, int] = dict(seeds)
-    affected = _depending(b, tuple(seeds), max(wanted, default=-1))
+    affected = _depending(b, tuple(seeds), max(wanted, default=-1), summed)
     for n in sorted(affected):
         if n in seeds:
             continue
@@ -94,6 +106,10 @@ def push_forward(
             continue
         slopes = [tangents.get(a) for a in node.args]
         if all(t is None for t in slopes):
+            continue
+        if node.op == "reduce":
+            assert slopes[0] is not None
+            tangents[n] = _reduced(b, slopes[0], n)
             continue
         if node.op in CHOICES:
             x, y = ((b.const(0.0) if t is None else t) for t in slopes[-2:])
@@ -107,6 +123,15 @@ def push_forward(
         if total is not None:
             tangents[n] = total
     return {n: tangents.get(n) for n in wanted}
+
+
+def _reduced(b: StableBuilder, tangent: int, n: int) -> int:
+    """The tangent of a sum over an axis: the sum of the tangents."""
+    axis = str(b.nodes[n].attrs[1])
+    if axis not in b.nodes[tangent].axes:
+        return b.op("mul", tangent, b.add("size", axes=(), attrs=(axis,)))
+    rest = tuple(a for a in b.nodes[tangent].axes if a != axis)
+    return b.add("reduce", tangent, axes=rest, attrs=("sum", axis))
 
 
 def _chosen_tangent(b: StableBuilder, n: int, x: int, y: int) -> int:
@@ -123,7 +148,7 @@ def _chosen_tangent(b: StableBuilder, n: int, x: int, y: int) -> int:
 
 
 def _depending(
-    b: StableBuilder, leaves: Iterable[int], last: int, summed: str | None = None
+    b: StableBuilder, leaves: Iterable[int], last: int, summed: Sequence[str] = ()
 ) -> set[int]:
     """The nodes up to ``last`` through which a derivative by the leaves passes."""
     found = set(leaves)
@@ -133,7 +158,7 @@ def _depending(
         if node.op in STATED:
             args = args[:2]
         if node.op not in FLAT and any(a in found for a in args):
-            sums = summed is not None and node.op == "reduce" and node.attrs == ("sum", summed)
+            sums = node.op == "reduce" and node.attrs[0] == "sum" and node.attrs[1] in summed
             if node.op not in POINTWISE and not sums and n not in found:
                 raise ValueError(f"%{n} = {node}: only pointwise operations are differentiated")
             found.add(n)
@@ -296,9 +321,9 @@ def _placed(b: StableBuilder, flow: _Flow, missing: frozenset[str]) -> int:
     return value
 
 
-def _summed(b: StableBuilder, n: int, flow: _Flow, axis: str | None) -> _Flow:
+def _summed(b: StableBuilder, n: int, flow: _Flow, axis: str) -> _Flow:
     """The flow into a node without the axis, summed over it."""
-    if axis is None or axis not in flow.axes or axis in b.nodes[n].axes:
+    if axis not in flow.axes or axis in b.nodes[n].axes:
         return flow
     inside = tuple(g for g in flow.guards if axis in b.nodes[g[0]].axes)
     outside = tuple(g for g in flow.guards if g not in inside)
@@ -311,7 +336,7 @@ def _summed(b: StableBuilder, n: int, flow: _Flow, axis: str | None) -> _Flow:
     return _Flow(value, outside, flow.axes - {axis})
 
 
-def _settled(b: StableBuilder, n: int, flow: _Flow) -> int | None:
+def _settled(b: StableBuilder, n: int, flow: _Flow, spread: Container[str]) -> int | None:
     """The node of a cotangent, its guards turned into ``where``."""
     value = _select(b, flow.guards, flow.value, b.const(0.0))
     if b.value(value) == 0.0:
@@ -319,6 +344,8 @@ def _settled(b: StableBuilder, n: int, flow: _Flow) -> int | None:
     own = b.nodes[n].axes
     for axis in b.axis_order:
         # The same along an axis that is to be summed over: the sum is a multiple.
+        if axis in spread:
+            continue
         if axis in flow.axes and axis not in own and axis not in b.nodes[value].axes:
             value = b.op("mul", value, b.add("size", axes=(), attrs=(axis,)))
     return value

@@ -446,6 +446,15 @@ SEQC_INLINE void store(float16* p, float x) {
   p->bits = static_cast<std::uint16_t>((magnitude < (143u << 23) ? finite : huge) | ((bits >> 16) & 0x8000u));
 }
 
+template <class T>
+constexpr T infinity() {
+  return std::numeric_limits<T>::infinity();
+}
+template <class T>
+constexpr T nan() {
+  return std::numeric_limits<T>::quiet_NaN();
+}
+
 // Nothing times a product that overflowed is still nothing.
 template <class T>
 SEQC_INLINE T times(const T before, const T product) {

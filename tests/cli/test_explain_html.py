@@ -70,7 +70,7 @@ def test_a_page_says_everything() -> None:
         "associativity proved", "left identity proved", "floats proved", "homomorphism proved",
         "method scan", "jacobian diagonal", "coefficient in (0, 1)", "products cannot overflow",
         "k0: fused kernel over (hidden)", "k0, a step and element of (hidden), in float32",
-        "void forward_step(", "void backward_step(",
+        "over time", "backwards over time", "r.lanes([&](const auto c) SEQC_LAMBDA {",
         "// minlstm.seq:28: v[t]: hidden = g(linear(x[t]))",
         "How to read this page", "None: no errors and no warnings.",
     ):  # fmt: skip

@@ -14,9 +14,10 @@ from seqc.ir.algebra import Algebra
 from seqc.ir.costs import Work
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.report import Report
+from seqc.lower.plan import plan as finished
+from seqc.lower.staging import stage
 from seqc.passes.pages import page
-from seqc.passes.reports import layer_report
-from seqc.passes.staging import stage
+from seqc.report.layers import layer_report
 from tests.cli.pages import S6, equations, parsed, shown
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +137,7 @@ output h[t]
     new = replace(
         old, method="march", carries=(("h", 1), ("h", 2)), after=(r.state("h").update, one)
     )
-    plan = stage(replace(layer.plan.analysis, strata=(new,)))
+    plan = finished(stage(replace(layer.plan.analysis, strata=(new,))))
     text = page(Report((layer_report(plan),)))
     found = equations(text)
     assert found["sub{h,t}"] == "tanh(sub{h,t−1}−0.5sub{h,t−2})+sub{x,t}"
@@ -146,4 +147,4 @@ output h[t]
     assert found["∂sub{x,t}"] == "sub{δ,2,t}"
     words = " ".join(" ".join(parsed(text).itertext()).split())
     assert "march step by step within one fused kernel" in words
-    assert "void forward_step(" in words
+    assert "r.lanes([&](const auto c) SEQC_LAMBDA {" in words

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import seqc
-from seqc.codegen.dependence import Dependence, Value, dependence
-from seqc.codegen.dependence_svg import Box, Drawing, Frame, draw
-from seqc.codegen.layered import Edge, Item, lay_out
+from seqc.report.dependence import Dependence, Value, dependence
+from seqc.report.dependence_svg import Box, Drawing, Frame, draw
+from seqc.report.layered import Edge, Item, lay_out
 
 ROOT = Path(__file__).parents[2]
 SPECS = {

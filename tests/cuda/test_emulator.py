@@ -8,7 +8,7 @@ import struct
 import pytest
 import torch
 
-from seqc.codegen.cuda import cuda_prelude
+from seqc.codegen.sources import headers
 from seqc.runtime.emulator import EmulatorError, emulate_launch, emulated_library
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
@@ -22,7 +22,7 @@ def run(body: str, out: torch.Tensor, *more: torch.Tensor, blocks: int = 1, seed
     names = ("out", "a", "b")[: 1 + len(more)]
     types = {torch.float32: "float", torch.int32: "unsigned"}
     pointers = ", ".join(f"{types[t.dtype]}* {n}" for n, t in zip(names, (out, *more), strict=True))
-    source = f"""{cuda_prelude()}
+    source = f"""{headers("CUDA")}
 extern "C" __global__ void __launch_bounds__(64) kernel({pointers}) {{
 {body}
 }}
@@ -196,7 +196,7 @@ def test_a_message_goes_from_block_to_block(seed):
 
 def test_a_wrong_number_of_arguments_is_refused():
     library = emulated_library(
-        f'{cuda_prelude()}\nextern "C" __global__ void kernel(float* x) {{ x[0] = 1; }}\n'
+        f'{headers("CUDA")}\nextern "C" __global__ void kernel(float* x) {{ x[0] = 1; }}\n'
         "SEQC_EMULATOR_ENTRY(kernel)\n",
         "emulated",
         MACROS,

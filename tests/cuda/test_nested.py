@@ -13,12 +13,15 @@ from seqc.runtime import nested
 from seqc.runtime.cuda import defines
 from seqc.runtime.kernels import FusedKernel
 from seqc.runtime.nvrtc import compile_cubin, find_cupy, usage
+from seqc.runtime.tables import STORAGE
 from tests.cuda.nested_specs import SPECS, make
 from tests.cuda.support import Emulate
 from tests.runtime.test_kernels import everything, fields_of, inputs_of, same, some_resets
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 needs_nvrtc = pytest.mark.skipif(bool(find_cupy()), reason=find_cupy() or "compiles")
+#: Those of which every scan has a law.
+SCANNED = ("S6", "LINEAR_ATTENTION", "BESIDE", "TWICE")
 RESETS = pytest.mark.parametrize("resets", [0.0, 0.15], ids=["whole", "resets"])
 
 
@@ -29,8 +32,9 @@ def kernel_of(layer: Any) -> FusedKernel:
 
 
 def check(
-    layer: Any, B: int, T: int, resets: float, emulated: Emulate, backend: str = "reference"
-) -> None:
+    layer: Any, B: int, T: int, resets: float, emulated: Emulate, backend: str = "reference",
+    schedule: str = "",
+) -> None:  # fmt: skip
     """Outputs, states and all gradients are those of a backend."""
     inputs, state = inputs_of(layer, B, T), fields_of(layer, B)
     mask = some_resets(B, T, resets) if resets else None
@@ -41,7 +45,9 @@ def check(
     (kernel,) = emulated(layer)
     torch.manual_seed(0)
     same(everything(layer, inputs, state, mask), want)
-    assert kernel.launched == ["march_forward", "march_backward"]
+    assert len(kernel.launched) == 2
+    if schedule:
+        assert kernel.launched == [f"{schedule}_forward", f"{schedule}_backward"]
 
 
 @needs_compiler
@@ -87,8 +93,12 @@ def test_dropout_is_that_of_the_cpp_kernels(lanes, inner, emulated: Emulate):
 
 
 @needs_compiler
-def test_a_long_sequence_of_few_cells(emulated: Emulate):
-    check(make("S6", 3, 4), 1, 700, 0.01, emulated)
+@pytest.mark.parametrize(("lanes", "inner"), [(3, 4), (2, 16), (1, 5), (1, 37)])
+@pytest.mark.parametrize("name", SCANNED)
+def test_few_cells_look_back(name, lanes, inner, emulated: Emulate, short_look):
+    """Time is cut where there are few cells, sums over an axis or not."""
+    few = name != "LINEAR_ATTENTION" or lanes * inner < 20
+    check(make(name, lanes, inner), 1, 130, 0.02, emulated, schedule="scan" if few else "")
 
 
 @needs_compiler
@@ -121,10 +131,10 @@ def test_halves_are_stored_as_halves(name, dtype, emulated: Emulate, monkeypatch
     stored = []
     launch = kernel.launch
     monkeypatch.setattr(
-        kernel, "launch", lambda *args: (stored.append(args[2]), launch(*args))
+        kernel, "launch", lambda *args: (stored.append(args[1][0]), launch(*args))
     )  # fmt: skip
     same(everything(layer, inputs), want, 24 * torch.finfo(dtype).eps)
-    assert set(stored) == {dtype}
+    assert set(stored) == {f"SEQC_STORAGE={STORAGE[dtype][0]}"}
 
 
 @needs_compiler
@@ -168,8 +178,8 @@ def test_what_a_block_shares_fits(name):
     spec = kernel_of(make(name, 5, 3)).spec
     for size in (4, 8):
         for inner in (*range(1, 70), 100, 128, 200, 256, 500):
-            how = nested.cells(spec, inner, size)
-            staged = nested.folded(spec, inner) * how.threads // 32 * how.fold_steps
+            how = nested.cells(spec, (inner,), size)
+            staged = nested.folded(spec, (inner,)) * how.threads // 32 * how.fold_steps
             assert (staged + how.kept) * size <= 48 << 10
             assert 1 <= how.fold_steps <= how.piece
             assert how.chunk % how.piece == 0
@@ -178,27 +188,24 @@ def test_what_a_block_shares_fits(name):
 def test_an_axis_too_long_for_sums_over_lanes_is_refused():
     spec = kernel_of(make("S6", 5, 3)).spec
     with pytest.raises(ValueError, match="axis slots of 100000 is too long"):
-        nested.cells(spec, 100_000, 4)
+        nested.cells(spec, (100_000,), 4)
 
 
 # --- compiled -----------------------------------------------------------------------------------
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("arch", [80, 90, 100])
-@pytest.mark.parametrize(
-    ("name", "inner", "spilled"),
-    # Of long axes some values that do not change with time are spilled.
-    [("S6", 16, 0), ("LINEAR_ATTENTION", 16, 8), ("S6", 64, 16), ("LINEAR_ATTENTION", 64, 128)],
-)
-def test_kernels_compile_with_what_they_hold_in_registers(name, inner, spilled, arch):
+@pytest.mark.parametrize(("arch", "inner"), [(80, 16), (90, 16), (100, 16), (90, 64)])
+@pytest.mark.parametrize("name", ["S6", "LINEAR_ATTENTION"])
+def test_kernels_compile_with_what_they_hold_in_registers(name, inner, arch):
+    """Of long axes some values that do not change with time are spilled."""
     kernel = kernel_of(make(name, 5, 3))
-    macros = defines(kernel.spec, torch.float32, inner)
-    source = kernel.targets["cuda"].source
-    found = usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
-    assert set(found) == {"march_forward", "march_backward"}
-    for function, used in found.items():
-        assert max(used.spill_stores, used.spill_loads, used.stack) <= spilled, (function, used)
+    for direction in ("forward", "backward"):
+        macros = defines(kernel.spec, torch.float32, direction, (inner,))
+        source = kernel.targets["cuda"].source
+        found = usage(compile_cubin(source, name=name, arch=arch, defines=macros).log)
+        used = found["seqc_march"]
+        assert max(used.spill_stores, used.spill_loads) <= (0 if inner == 16 else 256), used
 
 
 @needs_nvrtc
@@ -206,7 +213,7 @@ def test_kernels_compile_with_what_they_hold_in_registers(name, inner, spilled, 
 @pytest.mark.parametrize("name", [*SPECS, "DROPS"])
 def test_other_dtypes_and_sizes_compile(name, dtype):
     kernel = kernel_of(make(name, 5, 3))
-    for inner in (1, 7, 100):
-        macros = defines(kernel.spec, dtype, inner)
+    for inner, direction in ((1, "forward"), (7, "backward"), (100, "backward")):
+        macros = defines(kernel.spec, dtype, direction, (inner,))
         made = compile_cubin(kernel.targets["cuda"].source, name=name, arch=90, defines=macros)
         assert made.image[:4] == b"\x7fELF"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import seqc
 import seqc.codegen.module
-from seqc.ir.kernel import Adjoint, Kernel
+from seqc.codegen import sources
 from tests.layer.support import HAVE_CXX, build, gradients, leaf, outputs_of, randn, relative_error
 from tests.passes.generate_states import random_flat, random_states
 
@@ -105,16 +105,16 @@ def test_random_states(r: Random) -> None:
 @given(st.randoms(use_true_random=False))
 def test_random_states_where_time_is_cut(r: Random) -> None:
     """With as few channels as that, and so many threads, were the sequences longer."""
-    plain = seqc.codegen.module.print_cpp
+    plain = sources.headers
 
-    def eager(kernel: Kernel, adjoint: Adjoint) -> str:
-        return plain(kernel, adjoint).replace("steps * inner >= 1 << 15", "steps * inner >= 1")
+    def eager(target: str) -> str:
+        return plain(target).replace("steps * cells >= 1 << 15", "steps * cells >= 1")
 
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(seqc.codegen.module, "print_cpp", eager)
+            patch.setitem(sources.PRELUDES, "CPP_HEADERS", lambda: eager("CPP"))
             layer = built(random_flat(r).replace("layer Random", "layer Cut"), EXTENTS[-1])
         if layer.PARALLEL:
             hold(layer, ((1, 70),))

@@ -150,7 +150,7 @@ size  hidden
 input x[t]: hidden
 state h[t]: hidden
 param u: hidden = 0.5
-h[t] = relu(x[t] + u * h[t-1])
+h[t] = relu(x[t] + u * h[t-1]) * h[t-1]
 output h[t]
 """).layers
     assert layer.strata[0].reason.endswith("a comparison with a term that depends on it")

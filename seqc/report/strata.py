@@ -7,15 +7,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from seqc.codegen.adjoint_math import adjoint_lines
-from seqc.codegen.formulas import Line, Printer, moving
-from seqc.codegen.mathml import Piece, atom, brackets, group, number, operator, value, word
-from seqc.codegen.report_source import SourceLine, marked
 from seqc.diagnostics import Source
 from seqc.ir.algebra import Algebra
 from seqc.ir.plan import KernelStage, Stratum
 from seqc.ir.report import LayerReport, StratumReport
 from seqc.ir.verdict import Interval, Verdict
+from seqc.report.adjoint_math import adjoint_lines
+from seqc.report.formulas import Line, Printer, moving
+from seqc.report.mathml import Piece, atom, brackets, group, number, operator, value, word
+from seqc.report.source import SourceLine, marked
 
 METHODS = {
     "scan": "parallel over time, by the law of the algebra",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqc.codegen.formulas import Line, Printer, free
-from seqc.codegen.mathml import Piece, atom, indexed, lagged, number, total, value, word
 from seqc.ir.graph import Graph, Node
-from seqc.ir.kernel import Carry
+from seqc.ir.kernel import Carry, Kernel
 from seqc.ir.ops import COMMUTATIVE
 from seqc.ir.plan import KernelStage, MapStage, Plan
+from seqc.report.formulas import Line, Printer, free
+from seqc.report.mathml import Piece, atom, indexed, lagged, number, total, value, word
 
 PARTIAL = "<mi>∂</mi>"
 
@@ -28,23 +28,21 @@ def adjoint_lines(
     known = _Names(plan, stage, layer.names, parts)
     printer = Printer(adjoint.body, known.leaves(adjoint.body).get, known.named(adjoint.body))
 
-    left: list[tuple[str, int | None, bool]] = []
-    for carry, node in zip(kernel.carries, adjoint.carried, strict=True):
+    left: list[tuple[str, int, bool]] = []
+    for carry in adjoint.carries:
         if carry.state in wanted:
-            left.append((_arriving(carry, 1), node, False))
-    for i, node in enumerate(adjoint.streams):
-        if node is not None:
-            left.append((known.label(known.source(i), PARTIAL), node, False))
-    for i, node in enumerate(adjoint.constants):
-        if node is not None:
-            left.append((known.label(stage.constants[i], PARTIAL), node, True))
-    shared = printer.share(
-        [n for _, n, _ in left if n is not None], free("δεη", known.r), 3, whole=True
-    )
+            left.append((_arriving(carry, 1), carry.after, False))
+    streams = {f"d_{x.name}": i for i, x in enumerate(kernel.streams)}
+    for o in adjoint.outputs:
+        left.append((known.label(known.source(streams[o.name]), PARTIAL), o.node, False))
+    constants = {f"d_{x.name}": n for x, n in zip(kernel.constants, stage.constants, strict=True)}
+    for t in adjoint.totals:
+        left.append((known.label(constants[t.name], PARTIAL), t.node, True))
+    shared = printer.share([n for _, n, _ in left], free("δεη", known.r), 3, whole=True)
     lines = [Line(name, layer.definition(n)) for n, name in known.nameless.items()]
     lines += shared
     for name, node, summed in left:
-        right = ("<mn>0</mn>",) if node is None else printer.shown(node)
+        right = printer.shown(node)
         if summed:
             right = (f"{total('<mi>t</mi>')}<mrow>{''.join(right)}</mrow>",)
         lines.append(Line(name, right))
@@ -78,7 +76,7 @@ class _Names:
         leaves = ("read", "hyper", "size")
         self.reads = {node.attrs: n for n, node in enumerate(self.r.nodes) if node.op in leaves}
         self.table: dict[tuple[object, ...], int] = {}
-        self.values = self.number(self.r.nodes, {})
+        self.values = self.number(self.r.nodes, {}, None)
         self.names: dict[int, str] = {}
         for n, name in self.spec.items():
             self.names.setdefault(self.values[n], name)
@@ -87,9 +85,10 @@ class _Names:
         self.number(
             stage.kernel.body,
             {c.after: updates[c.state] for c in stage.kernel.carries if c.lag == 1},
+            stage.kernel,
         )
 
-    def number(self, graph: Graph, given: dict[int, int]) -> list[int]:
+    def number(self, graph: Graph, given: dict[int, int], kernel: Kernel | None) -> list[int]:
         """A number for each node's value, equal for equal values; ``given`` some of them."""
         out: list[int] = []
         for n, node in enumerate(graph):
@@ -97,7 +96,7 @@ class _Names:
             if node.op in COMMUTATIVE:
                 args.sort()
             key = (node.op, *args, repr(node.attrs), () if args else node.axes)
-            behind = self.behind(node) if graph is not self.r.nodes else None
+            behind = None if kernel is None else self.behind(node, kernel)
             if n in given:
                 self.table[key] = given[n]
             elif behind is not None:
@@ -105,19 +104,22 @@ class _Names:
             out.append(self.table.setdefault(key, len(self.table)))
         return out
 
-    def behind(self, node: Node) -> int | None:
+    def behind(self, node: Node, kernel: Kernel) -> int | None:
         """The layer's node that a leaf of a kernel reads; None for another operation."""
         if not node.attrs or node.args:
             return None
         match node.op:
-            case "load":
+            case "load" if int(node.attrs[0]) < len(self.stage.sources):
                 return self.source(int(node.attrs[0]))
             case "constant":
                 return self.stage.constants[int(node.attrs[0])]
             case "keep":
                 return self.stage.masks[int(node.attrs[0])]
-            case "prev":
-                carry = self.stage.kernel.carries[int(node.attrs[0])]
+            case "prev" if not kernel.backward:
+                carry = kernel.carries[int(node.attrs[0])]
+                return self.reads.get((carry.state, carry.lag))
+            case "before":
+                carry = self.stage.kernel.carries[kernel.befores[int(node.attrs[0])].carry]
                 return self.reads.get((carry.state, carry.lag))
             case "scalar":
                 return self.reads.get((self.stage.kernel.scalars[int(node.attrs[0])],))
@@ -125,12 +127,12 @@ class _Names:
 
     def source(self, index: int) -> int:
         """The layer's node behind a stream."""
-        stream = self.stage.kernel.streams[index]
-        key = self.stage.operands[stream.operand]
+        operand, part = self.stage.sources[index]
+        key = self.stage.operands[operand].value
         if isinstance(key, int):
             return key
         maps = next(s for s in self.plan.stages if isinstance(s, MapStage) and s.name == key)
-        return maps.nodes[stream.position]
+        return maps.nodes[part]
 
     def label(self, n: int, before: str = "") -> str:
         """What to call a node of the layer, with a ∂ before it where asked."""
@@ -156,16 +158,18 @@ class _Names:
         return f"<mrow>{before}{name}</mrow>" if before else name
 
     def leaves(self, body: Graph) -> dict[int, Piece]:
-        """A kernel's leaves as they are printed."""
-        kernel = self.stage.kernel
+        """The adjoint's leaves as they are printed."""
+        kernel, own = self.stage.kernel, len(self.stage.sources)
         out: dict[int, Piece] = {}
         for n, node in enumerate(body):
             i = int(node.attrs[0]) if node.attrs and node.op != "const" and not node.args else 0
             match node.op:
                 case "const":
                     out[n] = number(float(node.attrs[0]))
-                case "load":
+                case "load" if i < own:
                     out[n] = atom(self.label(self.source(i)))
+                case "load":
+                    out[n] = atom(self.label(self.stage.outputs[i - own], PARTIAL))
                 case "constant":
                     out[n] = atom(self.label(self.stage.constants[i]))
                 case "scalar":
@@ -173,17 +177,15 @@ class _Names:
                 case "keep":
                     site = str(self.r.nodes[self.stage.masks[i]].attrs[0])
                     out[n] = atom(f"<msubsup><mi>keep</mi><mi>t</mi>{word(site)}</msubsup>")
-                case "prev":
-                    carry = kernel.carries[i]
+                case "before":
+                    carry = kernel.carries[self.stage.adjoint.befores[i].carry]
                     out[n] = atom(value(carry.state, carry.lag), "past")
-                case "grad":
-                    out[n] = atom(self.label(self.stage.outputs[i], PARTIAL))
-                case "adjoint":
+                case "prev":
                     out[n] = atom(_arriving(kernel.carries[i]))
         return out
 
     def named(self, body: Graph) -> dict[int, str]:
         """The computed nodes of a body that the spec, or the algebra, has a name for."""
-        values = self.number(body, {})
+        values = self.number(body, {}, self.stage.adjoint)
         found = {n: self.names.get(v) for n, v in enumerate(values) if body[n].args}
         return {n: name for n, name in found.items() if name is not None}

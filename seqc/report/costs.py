@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from seqc.ir.costs import KernelCost, StepCost, Traffic, Work
 from seqc.ir.graph import Graph, reachable
+from seqc.ir.kernel import Kernel
 from seqc.ir.ops import CONDITIONS, KERNEL_LEAVES
 from seqc.ir.plan import KernelStage
 
@@ -26,39 +27,37 @@ def kernel_cost(stage: KernelStage) -> KernelCost:
     kernel, adjoint = stage.kernel, stage.adjoint
     after = [c.after for c in kernel.carries]
     held = {o.node for o in kernel.outputs}
-    # A saved state that is an output too is stored once.
-    extra = [kernel.carries[i] for i in adjoint.saved if kernel.carries[i].after not in held]
     stored = [(o.name, o.axes, _FLOAT) for o in kernel.outputs]
-    saved = [(f"{c.name} (saved)", c.axes, _FLOAT) for c in extra]
+    # A saved state that is an output too is stored once.
+    saved = [
+        (f"{kernel.carries[i].name} (saved)", kernel.carries[i].axes, _FLOAT)
+        for i in stage.forward.kept
+    ]
     before = [
         (f"{c.state}[t-{c.lag}]", c.axes, _FLOAT)
-        for c in map(kernel.carries.__getitem__, adjoint.saved)
+        for c in (kernel.carries[b.carry] for b in adjoint.befores)
     ]
-    sinks = [
-        (f"d_{s.name}", s.axes, _FLOAT)
-        for s, n in zip(kernel.streams, adjoint.streams, strict=True)
-        if n is not None
-    ]
-    back = [n for n in (*adjoint.streams, *adjoint.constants, *adjoint.carried) if n is not None]
+    sinks = [(o.name, o.axes, _FLOAT) for o in adjoint.outputs]
+    back = [o.node for o in adjoint.results]
+    back += [c.after for c in adjoint.carries]
     again: list[int] = []
-    if kernel.inner is None:
+    if not kernel.inner:
         # A gradient of a stream with fewer axes is written whole and summed afterwards.
         sinks = [(name, kernel.axes, size) for name, _, size in sinks]
     else:
         # Carries are stored once in some dozen steps, and those between computed again.
-        again = after if adjoint.saved else []
-        saved = [
-            (f"{name.removesuffix(' (saved)')} (at times)", axes, 0) for name, axes, _ in saved
-        ]
+        again = after if adjoint.befores else []
+        kept = [kernel.carries[b.carry] for b in adjoint.befores]
+        saved = [(f"{c.name} (at times)", c.axes, 0) for c in kept]
         before = []
     forward = StepCost(
-        read=_traffic(stage, _reads(stage, kernel.body, [*after, *held])),
+        read=_traffic(stage, _reads(kernel, [*after, *held])),
         written=_traffic(stage, stored + saved),
         kept=sum(size for _, _, size in saved),
         work=_work(stage, (kernel.body, [*after, *held])),
     )
     backward = StepCost(
-        read=_traffic(stage, _reads(stage, adjoint.body, back) + before),
+        read=_traffic(stage, _reads(adjoint, back) + before),
         written=_traffic(stage, sinks),
         kept=0,
         work=_work(stage, (adjoint.body, back), (kernel.body, again)),
@@ -69,21 +68,18 @@ def kernel_cost(stage: KernelStage) -> KernelCost:
 _Item = tuple[str, tuple[str, ...], int]
 
 
-def _reads(stage: KernelStage, body: Graph, roots: Iterable[int]) -> list[_Item]:
+def _reads(kernel: Kernel, roots: Iterable[int]) -> list[_Item]:
     """What a march of these roots loads at each step, each once."""
-    kernel = stage.kernel
     found: dict[_Item, None] = {}
-    for n in sorted(reachable(body, roots)):
-        node = body[n]
+    for n in sorted(reachable(kernel.body, roots)):
+        node = kernel.body[n]
         match node.op:
             case "load":
                 s = kernel.streams[int(node.attrs[0])]
                 found[s.name, s.axes, _FLOAT] = None
-            case "grad":
-                o = kernel.outputs[int(node.attrs[0])]
-                found[f"d_{o.name}", o.axes, _FLOAT] = None
             case "keep":
-                found[kernel.masks[int(node.attrs[0])], node.axes, _MASK] = None
+                m = kernel.masks[int(node.attrs[0])]
+                found[m.name, m.axes, _MASK] = None
     return list(found)
 
 
@@ -104,7 +100,7 @@ def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, 
     outside of the sum what has not that axis.
     """
     kernel = stage.kernel
-    around = tuple(a for a in kernel.axes if a != kernel.inner)
+    around = tuple(a for a in kernel.axes if a not in kernel.inner)
     counts = {kernel.axes: [0, 0, 0]}
     for body, roots in marches:
         for n in reachable(body, roots):
@@ -113,7 +109,7 @@ def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, 
                 continue
             # A sum is an addition for each element of what it sums.
             axes = body[node.args[0]].axes if node.op == "reduce" else node.axes
-            within = kernel.inner is None or kernel.inner in axes
+            within = not kernel.inner or any(a in axes for a in kernel.inner)
             row = counts.setdefault(kernel.axes if within else around, [0, 0, 0])
             row[1 if node.op in _TRANSCENDENTAL else 2 if node.op in _SELECTIONS else 0] += 1
     return tuple(Work(axes, *row) for axes, row in counts.items())

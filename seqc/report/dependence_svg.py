@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from seqc.codegen.dependence import Dependence, Value
-from seqc.codegen.layered import LANE, Edge, Item, Layout, lay_out
-from seqc.codegen.mathml import GREEK
+from seqc.report.dependence import Dependence, Value
+from seqc.report.layered import LANE, Edge, Item, Layout, lay_out
+from seqc.report.mathml import GREEK
 
 #: More values than this make no readable drawing.
 LIMIT = 80

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from seqc.codegen.cpp import print_cpp
+from seqc.codegen.kernel import print_kernel
 from seqc.ir.costs import StepCost, traffic_text
 from seqc.ir.plan import KernelStage, MapStage
 from seqc.ir.recurrence import LearnedMap
@@ -53,15 +52,16 @@ def stage_views(layer: LayerReport) -> list[StageView]:
                 views.append(StageView(text, note=_map_cost(maps)))
             case KernelStage():
                 cost = costs[stage.kernel.name]
-                code = print_cpp(stage.kernel, stage.adjoint)
+                forward = print_kernel(stage.forward, "Forward")
+                backward = print_kernel(stage.backward, "Backward", stage.forward)
                 views.append(
                     StageView(
                         text,
                         name=cost.name,
                         axes=", ".join(cost.axes) or "1",
                         costs=(_row("forward", cost.forward), _row("backward", cost.backward)),
-                        forward=excerpt(code, "forward_step"),
-                        backward=excerpt(code, "backward_step"),
+                        forward=excerpt(forward),
+                        backward=excerpt(backward),
                     )
                 )
             case _:
@@ -96,21 +96,10 @@ def _map_cost(maps: list[LearnedMap]) -> str:
     return f"{' · '.join(factors)} flops a step forward, twice that backward"
 
 
-def excerpt(code: str, name: str) -> str:
-    """The functions of C++ source whose names start with ``name``, with the comments above."""
-    # A function's closing brace is the first one in the first column.
-    found = re.findall(
-        rf"^(?://[^\n]*\n)*[^\n/ #][^\n(]*\b{re.escape(name)}\w*\(.*?^}}$", code, re.M | re.S
-    )
-    return "\n\n".join(_folded(text) for text in found)
-
-
-def _folded(function: str) -> str:
-    """A function with its arguments a line each, where they are many."""
-    head, brace, body = function.partition(") {\n")
-    *comments, signature = head.split("\n")
-    before, _, arguments = signature.partition("(")
-    if len(signature) <= 100:
-        return function
-    listed = ",\n    ".join(arguments.split(", "))
-    return "\n".join([*comments, f"{before}(\n    {listed}{brace}{body}"])
+def excerpt(code: str) -> str:
+    """The step of a kernel's struct, as text of its own."""
+    title = code.split("\n", 1)[0]
+    _, _, rest = code.partition("  struct Main {\n")
+    lines = rest[rest.index("    SEQC_INLINE static void run(") :].split("\n")
+    body = lines[1 : lines.index("    }")]
+    return "\n".join([title, *(line.removeprefix("      ") for line in body)])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from seqc.codegen.dependence import dependence
-from seqc.codegen.dependence_svg import LIMIT, Drawing, draw
-from seqc.codegen.formulas import Line, Printer, layer_printer
-from seqc.codegen.report_plan import StageView, stage_views
-from seqc.codegen.report_source import SourceLine, printable, source_lines
-from seqc.codegen.report_strata import StratumView, interval_text, stratum_views
 from seqc.codegen.templates import page_environment
 from seqc.diagnostics import Source
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import LayerReport, Report
 from seqc.ir.verdict import Interval
+from seqc.report.dependence import dependence
+from seqc.report.dependence_svg import LIMIT, Drawing, draw
+from seqc.report.formulas import Line, Printer, layer_printer
+from seqc.report.source import SourceLine, printable, source_lines
+from seqc.report.stages import StageView, stage_views
+from seqc.report.strata import StratumView, interval_text, stratum_views
 
 
 @dataclass(frozen=True)

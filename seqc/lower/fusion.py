@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import GraphBuilder
-from seqc.ir.kernel import Carry, Constant, Kernel, Operand, Output, Scan, Stream
+from seqc.ir.kernel import Carry, Constant, Kernel, Mask, Output, Scan, Stream
 from seqc.ir.ops import CONDITIONS
-from seqc.passes.layout import Layout, axes_of, by_law
-
-
-@dataclass(frozen=True)
-class Fused:
-    """A kernel and the recurrence's nodes behind the entries of its tables."""
-
-    kernel: Kernel
-    operands: tuple[int | str, ...]
-    constants: tuple[int, ...]
-    masks: tuple[int, ...]
+from seqc.ir.plan import FusedStage, Operand
+from seqc.lower.layout import Layout, axes_of, by_law
 
 
 class _Fusion:
@@ -39,8 +28,8 @@ class _Fusion:
         self.packed = packed
         self.body = GraphBuilder(layout.recurrence.axes)
         self.operands: list[Operand] = []
-        self.operand_keys: list[int | str] = []
         self.streams: list[Stream] = []
+        self.sources: list[tuple[int, int]] = []
         self.constants: list[int] = []
         self.scalars: list[str] = []
         self.masks: list[int] = []
@@ -116,20 +105,22 @@ class _Fusion:
         """The leaf that loads a value which exists before the kernel runs."""
         node = self.nodes[n]
         key, position = self.packed.get(n, (n, 0))
-        if key not in self.operand_keys:
-            self.operand_keys.append(key)
+        keys = [o.value for o in self.operands]
+        if key not in keys:
+            keys.append(key)
             self.operands.append(self.operand(key))
-        entry = Stream(self.describe(n), self.operand_keys.index(key), position, node.axes)
-        if entry not in self.streams:
-            self.streams.append(entry)
-        index = self.streams.index(entry)
+        source = (keys.index(key), position)
+        if source not in self.sources:
+            self.sources.append(source)
+            self.streams.append(Stream(self.describe(n), node.axes))
+        index = self.sources.index(source)
         return self.body.add("load", axes=node.axes, attrs=(index,), span=node.span)
 
     def operand(self, key: int | str) -> Operand:
         if isinstance(key, str):
             members = [(i, n) for n, (k, i) in self.packed.items() if k == key]
-            return Operand(key, tuple(self.nodes[n].axes for _, n in sorted(members)), packed=True)
-        return Operand(self.describe(key), (self.nodes[key].axes,))
+            return Operand(key, tuple(self.nodes[n].axes for _, n in sorted(members)), key)
+        return Operand(self.describe(key), (self.nodes[key].axes,), key)
 
     def describe(self, n: int) -> str:
         """A name for the value, unique and readable: the equation's, the map's, the read's."""
@@ -227,7 +218,7 @@ class _Fusion:
 def fuse(
     layout: Layout, name: str, axes: tuple[str, ...], strata: list[int], outputs: list[int],
     packed: dict[int, tuple[str, int]],
-) -> Fused:  # fmt: skip
+) -> FusedStage:  # fmt: skip
     """The kernel that runs the scans of ``strata`` and stores ``outputs``."""
     fusion = _Fusion(layout, axes, strata, outputs, packed)
     updates = [n for s in strata for n in layout.strata[s].after]
@@ -246,12 +237,13 @@ def fuse(
         Constant(f"c{i}_{fusion.describe(n)}", fusion.nodes[n].axes)
         for i, n in enumerate(fusion.constants)
     )
-    masks = tuple(f"keep_{fusion.nodes[n].attrs[0]}" for n in fusion.masks)
+    masks = tuple(
+        Mask(f"keep_{fusion.nodes[n].attrs[0]}", fusion.nodes[n].axes) for n in fusion.masks
+    )
     inner = layout.inner.get((fusion.level, axes))
     kernel = Kernel(
         name=name,
         axes=axes,
-        operands=tuple(fusion.operands),
         streams=tuple(fusion.streams),
         constants=constants,
         scalars=tuple(fusion.scalars),
@@ -263,9 +255,12 @@ def fuse(
             for n in outputs
         ),
         body=fusion.body.graph,
-        inner=inner,
+        inner=() if inner is None else (inner,),
     )
-    return Fused(kernel, tuple(fusion.operand_keys), tuple(fusion.constants), tuple(fusion.masks))
+    return FusedStage(
+        kernel, tuple(fusion.operands), tuple(fusion.sources), tuple(fusion.constants),
+        tuple(fusion.masks), tuple(outputs),
+    )  # fmt: skip
 
 
 def output_axes(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from seqc.codegen.mathml import (
+from seqc.ir.graph import Graph, Node, reachable
+from seqc.ir.recurrence import LearnedMap, Recurrence
+from seqc.report.mathml import (
     ADDS,
     ATOM,
     COMPARES,
@@ -36,8 +38,6 @@ from seqc.codegen.mathml import (
     word,
     wrapped,
 )
-from seqc.ir.graph import Graph, Node, reachable
-from seqc.ir.recurrence import LearnedMap, Recurrence
 
 Leaf = Callable[[int], Piece | None]
 _COMPARED = {"lt": "<", "le": "≤", "gt": ">", "ge": "≥", "eq": "=", "ne": "≠"}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from seqc.diagnostics import Diagnostic
 from seqc.ir.graph import Graph
 from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
-from seqc.passes.costs import kernel_cost
-from seqc.passes.formulas import Formulas, formulas
-from seqc.passes.pipeline import Compilation
+from seqc.report.costs import kernel_cost
+from seqc.report.plain import Formulas, formulas
 from seqc.symbolic.algebra import prove
 
 
-def report(compilation: Compilation) -> Report:
-    """The report of a compilation."""
-    return Report(tuple(layer_report(p) for p in compilation.plans), compilation.diagnostics)
+def report(plans: Sequence[Plan], diagnostics: tuple[Diagnostic, ...]) -> Report:
+    """What there is to say of some layers."""
+    return Report(tuple(layer_report(p) for p in plans), diagnostics)
 
 
 def layer_report(plan: Plan) -> LayerReport:
@@ -86,16 +86,12 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
             for name, n, c in zip(constants, stage.constants, kernel.constants, strict=True)
             if name == c.name
         ]
-        for i, carry in enumerate(kernel.carries):
+        for carry, back in zip(kernel.carries, adjoint.carries, strict=True):
             if carry.state in s.states:
-                node = adjoint.carried[i]
-                lines.append(f"adj_{carry.name}[t-1] = {'0' if node is None else text(node)}")
-        for stream, node in zip(kernel.streams, adjoint.streams, strict=True):
-            if node is not None:
-                lines.append(f"d_{stream.name}[t] = {text(node)}")
-        for name, node in zip(constants, adjoint.constants, strict=True):
-            if node is not None:
-                lines.append(f"d_{name} = sum over t: {text(node)}")
+                lines.append(f"adj_{carry.name}[t-1] = {text(back.after)}")
+        lines += [f"{o.name}[t] = {text(o.node)}" for o in adjoint.outputs]
+        called = {f"d_{c.name}": f"d_{n}" for c, n in zip(kernel.constants, constants, strict=True)}
+        lines += [f"{called[t.name]} = sum over t: {text(t.node)}" for t in adjoint.totals]
     return tuple(lines)
 
 
@@ -121,18 +117,17 @@ def formulas_of(body: Graph, stage: KernelStage, constants: Sequence[str]) -> Ca
             case "const":
                 return f"{float(node.attrs[0]):g}"
             case "load":
-                return f"{k.streams[index].name}[t]"
+                return f"{stage.adjoint.streams[index].name}[t]"
             case "constant":
                 return constants[index]
             case "scalar":
                 return k.scalars[index]
             case "keep":
-                return f"{k.masks[index]}[t]"
+                return f"{k.masks[index].name}[t]"
+            case "before":
+                carry = k.carries[stage.adjoint.befores[index].carry]
+                return f"{carry.state}[t-{carry.lag}]"
             case "prev":
-                return f"{k.carries[index].state}[t-{k.carries[index].lag}]"
-            case "grad":
-                return f"d_{k.outputs[index].name}[t]"
-            case "adjoint":
                 return f"adj_{k.carries[index].name}[t]"
         return None
 

@@ -13,24 +13,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from seqc.ir.plan import Analysis, ArrayStage, History, KernelStage, MapStage, Plan, Stage
+from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, MapStage, Staged
 from seqc.ir.recurrence import LearnedMap
-from seqc.passes.adjoint import derive_adjoint
-from seqc.passes.fusion import fuse
-from seqc.passes.histories import find_histories, refuse_foresight
-from seqc.passes.layout import BARRIERS, Layout, lay_out, pinned, rank
+from seqc.lower.fusion import fuse
+from seqc.lower.histories import find_histories, refuse_foresight
+from seqc.lower.layout import BARRIERS, Layout, lay_out, pinned, rank
 
 
-def stage(analysis: Analysis) -> Plan:
-    """The plan of a layer: its histories, and its stages unless it runs step by step."""
+def stage(analysis: Analysis) -> Staged:
+    """What a layer computes where: its histories, and its stages unless it runs step by step."""
     recurrence = analysis.recurrence
     refuse_foresight(recurrence)
     histories = find_histories(recurrence)
     if any(s.method == "sequential" for s in analysis.strata):
-        return Plan(analysis, histories, ())
+        return Staged(analysis, histories, ())
     layout = lay_out(analysis, histories)
     groups = materialise(layout, histories)
-    return Plan(analysis, histories, tuple(emit(layout, groups)))
+    return Staged(analysis, histories, tuple(emit(layout, groups)))
 
 
 @dataclass
@@ -101,7 +100,7 @@ def boundary(layout: Layout, group: Group) -> set[int]:
     return found
 
 
-def emit(layout: Layout, groups: list[Group]) -> Iterable[Stage]:
+def emit(layout: Layout, groups: list[Group]) -> Iterable[MapStage | ArrayStage | FusedStage]:
     """The stages in order: at each level the maps and arrays, then the kernels."""
     nodes = layout.recurrence.nodes
     packed: dict[int, tuple[str, int]] = {}
@@ -120,11 +119,7 @@ def emit(layout: Layout, groups: list[Group]) -> Iterable[Stage]:
         for group in groups:
             if group.level == lvl:
                 name = f"k{groups.index(group)}"
-                fused = fuse(layout, name, group.axes, group.strata, group.outputs, packed)
-                yield KernelStage(
-                    fused.kernel, derive_adjoint(fused.kernel), fused.operands, fused.constants,
-                    fused.masks, tuple(group.outputs),
-                )  # fmt: skip
+                yield fuse(layout, name, group.axes, group.strata, group.outputs, packed)
 
 
 def map_stage(layout: Layout, first: int, name: str) -> MapStage:

@@ -1,0 +1,1 @@
+"""From a plan to what a person reads: reports, formulas, pages."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import baselines, memory, precision, startup
+from benchmarks import baselines, memory, precision, small_calls, startup
 from benchmarks.contract import Implementation
 from benchmarks.report import Failure, Row, timed_row
 from benchmarks.timing import Spread, keep_pages, others_share, paired, usage
@@ -299,6 +299,11 @@ def _products(batch: int, steps: int, width: int) -> Callable[[], object]:
     return lambda: torch.autograd.grad(linear(x), [x, *linear.parameters()], dy)
 
 
+def small(implementation: Implementation, options: Options) -> Results:
+    """Calls with next to nothing to compute."""
+    yield from small_calls.measure(implementation, options.repeats, options.seconds / 4)
+
+
 def errors(implementation: Implementation, options: Options) -> Results:
     """Float32 and bfloat16 errors against a float64 loop."""
     steps = 8192 if options.quick else 65536
@@ -395,6 +400,7 @@ FIGURES: dict[str, Figure] = {
     "log-space-kept-pages": log_space_kept_pages,
     "compiled": compiled,
     "layers": layers,
+    "small-calls": small,
     "errors": errors,
     "memory": peak_memory,
     "start": start,

@@ -143,12 +143,17 @@ output h[t]
 
 def test_an_algebra_may_ask_for_what_a_domain_says() -> None:
     spec = """
+algebra shrinking(a >= 0, b)
+identity (1, 0)
+compose (a2, b2) after (a1, b1) = (a2 * a1, a2 * b1 + b2)
+apply h -> a * h + b
+
 layer L
 size  hidden
 hyper c HERE = 0.5
 input x[t]: hidden
 state h[t]: hidden
-h[t] = clamped_affine(c, x[t], -1, 1)(h[t-1])
+h[t] = shrinking(c, x[t])(h[t-1])
 output h[t]
 """
     assert seqc.check(spec.replace("HERE", ">= 0"))["L"].strata[0].method == "scan"

@@ -224,7 +224,7 @@ def test_without_an_algebra_nothing_is_scanned() -> None:
 
 
 def test_every_code_is_listed() -> None:
-    rooms = (ROOT / "seqc" / "symbolic" / "refusals.py", ROOT / "seqc" / "passes" / "histories.py")
+    rooms = (ROOT / "seqc" / "symbolic" / "refusals.py", ROOT / "seqc" / "lower" / "histories.py")
     text = "".join(room.read_text() for room in rooms)
     assert all(code in text for code in CODES)
 

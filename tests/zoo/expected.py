@@ -104,7 +104,7 @@ TABLE: tuple[Row, ...] = (
     nonlinear("LSTM", "h", "c"),
     nonlinear("Elman", "h"),
     nonlinear("MGU", "h"),
-    Row("IndRNN", ("h",), "nonlinear", "diagonal", "march"),
+    Row("IndRNN", ("h",), "clamped-affine", "diagonal", "scan"),
     nonlinear("LEM", "y", "z"),
     nonlinear("CoRNN", "y", "z"),
 )

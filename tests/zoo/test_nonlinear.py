@@ -45,16 +45,18 @@ class TestNonlinear(Checks):
 
 
 @pytest.mark.parametrize("name", [c.layer for c in CASES])
-def test_one_warning_says_where_it_runs(name: str) -> None:
+def test_a_warning_says_where_it_runs(name: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layer = seqc.compile(zoo.path(name), layer=name)(**BY_NAME[name].sizes)
         for _ in range(2):
             layer(*(x.float() for x in BY_NAME[name].drive(2, 3)))
+    if name == "IndRNN":  # a scan: nothing to warn of
+        assert not caught
+        return
     (one,) = caught
     assert issubclass(one.category, seqc.SeqcWarning)
-    where = "inside one fused kernel" if name == "IndRNN" else "on the reference backend"
-    assert where in str(one.message)
+    assert "on the reference backend" in str(one.message)
 
 
 # --- torch's own layers --------------------------------------------------------------------------
@@ -278,7 +280,7 @@ def test_indrnn_of_any_sign(backend: str) -> None:
     hold_to(layer, INDRNN.reference, x, INDRNN.state(layer, x), states=("h",), tolerance=TOLERANCE)
 
 
-def test_indrnn_marches_in_a_kernel() -> None:
+def test_indrnn_runs_in_a_kernel() -> None:
     layer = INDRNN.build("auto")
     assert list(layer.kernel_calls(*INDRNN.drive(2, 4)))
     torch.manual_seed(0)

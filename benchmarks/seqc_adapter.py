@@ -104,9 +104,8 @@ def _call(layer: torch.nn.Module, packed: Tensor) -> _Call:
         batch, steps = packed.shape[:2]
         start = torch.zeros(batch, seen.hidden, dtype=packed.dtype)
         extents = (batch, steps, seen.hidden)
-        leaf = packed.detach().requires_grad_()  # so that states are saved for a backward pass
-        full = kernel.arguments((leaf,), (), (), (start,), (None,), None, (), extents)
-        calls[key] = _Call(kernel.run, full[1:])
+        # States are saved for a backward pass.
+        calls[key] = _Call(kernel.run, (start, None, None, (), extents, packed.dtype, True))
     return calls[key]
 
 

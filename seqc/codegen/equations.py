@@ -105,7 +105,7 @@ class Equations:
 
     def parameter(self, node: Node) -> Text:
         param = next(p for p in self.recurrence.params if p.name == node.attrs[0])
-        code = reordered(f"self.{node.attrs[0]}.to(wide)", param.declared, node.axes)
+        code = reordered(f"cast(self.{node.attrs[0]}, wide)", param.declared, node.axes)
         return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
 
     def map_name(self, node: Node) -> str:

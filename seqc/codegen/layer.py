@@ -127,7 +127,7 @@ def keep_lines(plan: Plan) -> list[str]:
 
 def input_lines(names: dict[str, str], dtype: str) -> list[str]:
     """Take the inputs apart, in some dtype."""
-    return [f"{name} = inputs[{i}].to({dtype})" for i, name in enumerate(names.values())]
+    return [f"{name} = cast(inputs[{i}], {dtype})" for i, name in enumerate(names.values())]
 
 
 def step_lines(plan: Plan) -> list[str]:
@@ -262,7 +262,7 @@ class ParallelLines:
         ]  # fmt: skip
         weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
         bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
-        weight, bias = f"{weight}.to(stored)", f"{bias}.to(stored)"
+        weight, bias = f"cast({weight}, stored)", f"cast({bias}, stored)"
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)

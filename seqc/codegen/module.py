@@ -32,7 +32,7 @@ IMPORTS = {
     "seqc.runtime.graft": "graft",
     "seqc.runtime.kernels": "FusedKernel",
     "seqc.runtime.layer": "Layer",
-    "seqc.runtime.maps": "project turn_rows",
+    "seqc.runtime.maps": "cast project turn_rows",
     "seqc.runtime.pointwise": (
         "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
     ),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqc.runtime.environment import read_wish
 from seqc.runtime.shell import Shell
 from seqc.runtime.spec import state_dtype
 
@@ -17,9 +18,47 @@ _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 class Arguments(Shell):
     """Checks of inputs, states, resets and packed boundaries; results as a caller sees them."""
 
+    #: What a call was given that passed all checks, with nothing to convert, and its backend.
+    _passed: tuple[Any, str] = (None, "")
+
     def _start(self, batch: int, like: Tensor) -> Any:
         """The state before the first step."""
         raise NotImplementedError
+
+    def _mark(self, inputs: tuple[Any, ...], state: Any, resets: Any, lead: str) -> Any:
+        """All that the checks and the choice of a backend look at; None for a call that is to be
+        looked at anew.
+
+        Those take longer than a small layer does, and most calls are like the one before.
+        """
+        if not self._as_it_is or torch.compiler.is_compiling():
+            return None
+        given = inputs if resets is None else (*inputs, resets)
+        if state is not None:
+            if type(state) is not self.State:
+                return None
+            given = (*given, *state)
+        mark: list[Any] = [lead, state is None, resets is None, self.backend, read_wish()]
+        for t in given:
+            if not isinstance(t, Tensor):
+                return None
+            mark += (t.shape, t.dtype, t.device)
+        _, p = self._some_parameter()
+        if p is not None:
+            mark += (p.dtype, p.device)
+        return None if torch.is_autocast_enabled(inputs[0].device.type) else mark
+
+    def _remember(self, mark: Any, state: Any, like: Tensor, backend: str) -> None:
+        """A call's mark, its checks passed: unless its state has to be converted each time, or
+        something better than the reference may be found the next time.
+        """
+        wide = state_dtype(like.dtype)
+        if (
+            mark is not None
+            and backend != "reference"
+            and (state is None or all(v.dtype is wide for v in state))
+        ):
+            self.__dict__["_passed"] = mark, backend
 
     def _describe(self, axes: Sequence[str], lead: str) -> str:
         """A shape in words, e.g. (B, T, hidden=128)."""
@@ -129,6 +168,8 @@ class Arguments(Shell):
 
     def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
         """Outputs as a caller sees them: one tensor, or a tuple."""
+        if self._as_it_is and len(outputs) == 1:
+            return outputs[0] if outputs[0].dtype is dtype else outputs[0].to(dtype)
         dressed = []
         for y, axes in zip(outputs, self.OUTPUTS.values(), strict=True):
             shown = self._outwards(y, axes) if axes else y.unsqueeze(-1)
@@ -171,7 +212,7 @@ class Arguments(Shell):
 
     def _leave(self, state: Any) -> Any:
         """The state as a caller sees it: axes as declared; a field without axes ends in a 1."""
-        if all(len(f.axes) == 1 for f in self.FIELDS):
+        if self._as_it_is:
             return state
         return self.State(
             *(
@@ -182,6 +223,5 @@ class Arguments(Shell):
 
     def _result_dtype(self, x: Tensor) -> torch.dtype:
         """The dtype of the outputs: the input's, or autocast's where that rules."""
-        if torch.is_autocast_enabled(x.device.type):
-            return torch.get_autocast_dtype(x.device.type)
-        return x.dtype
+        kind = x.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -86,10 +86,17 @@ def wished_backend() -> str:
     Raises:
         ValueError: it is none of the backends.
     """
-    backend = _read_switch("SEQC_BACKEND").lower() or "auto"
+    backend = read_wish().lower()
+    if not backend:
+        return "auto"
     if backend not in BACKENDS:
         raise ValueError(f"SEQC_BACKEND is {backend!r}; it can be {', '.join(BACKENDS)}")
     return backend
+
+
+def read_wish() -> str:
+    """SEQC_BACKEND as it stands, whatever it holds."""
+    return _read_switch("SEQC_BACKEND")
 
 
 def _read_switch(name: str) -> str:

@@ -10,7 +10,6 @@ kernel's mirror, the same equations in plain torch, so they are right, if slow.
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
 from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.tables import empty
+from seqc.runtime.tables import results, split
 
 require_torch(torch.__version__)
 
@@ -30,6 +29,7 @@ NAMESPACE = "seqc"
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _REGISTERING = threading.Lock()
 
+_HALVES = (torch.bfloat16, torch.float16)
 Mirror = Callable[..., tuple[Tensor, ...]]
 
 
@@ -50,6 +50,10 @@ class FusedKernel:
     def __init__(self, spec: KernelSpec, sources: dict[str, str], mirror: Mirror) -> None:
         self.spec = spec
         self.mirror = mirror
+        #: Where among its results those end that are outputs, and final carries.
+        self.counts = len(spec.outputs), len(spec.outputs) + len(spec.carries)
+        #: How many tensors the forward operator takes, besides resets and fresh states.
+        self.tensors = sum(map(len, (spec.operands, spec.constants, spec.masks, spec.carries)))
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
         self.targets: dict[str, CppKernel | CudaKernel] = {
             "cpu": CppKernel(spec.name, sources["cpp"]),
@@ -68,13 +72,7 @@ class FusedKernel:
         self.forward_op = getattr(operators, f"{self.op_name}_forward").default
         self.backward_op = getattr(operators, f"{self.op_name}_backward").default
 
-    @property
-    def tensors(self) -> int:
-        """How many tensors the forward operator takes (besides resets and fresh states)."""
-        s = self.spec
-        return len(s.operands) + len(s.constants) + len(s.masks) + len(s.carries)
-
-    def arguments(
+    def __call__(
         self,
         operands: Sequence[Tensor],
         constants: Sequence[Tensor],
@@ -85,35 +83,53 @@ class FusedKernel:
         scalars: Sequence[float],
         extents: Sequence[int],
         like: Tensor | None = None,
-    ) -> tuple[Any, ...]:
-        """The forward operator's arguments: dtypes settled, what the C++ side needs contiguous.
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Outputs (B, T, *axes) and final carries (B, *axes).
 
         ``like`` tells the dtype where no operand, constant or start does.
         """
-        dtype = next(t.dtype for t in (*operands, *constants, *starts, like) if t is not None)
+        given = operands or constants or starts or (like,)
+        assert given[0] is not None
+        dtype = given[0].dtype
         for o in operands[1:]:
-            dtype = torch.promote_types(dtype, o.dtype)
+            if o.dtype is not dtype:
+                dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)
         # Where nothing is cast nothing is asked of torch: a call of `to` costs more than a look.
         tensors = [o if o.dtype is dtype else o.to(dtype) for o in operands]
-        tensors += [c if c.dtype is wide else c.to(wide) for c in constants]
+        if constants:
+            tensors += [c if c.dtype is wide else c.to(wide) for c in constants]
         tensors += masks
         tensors += [s if s.dtype is wide else s.to(wide) for s in starts]
-        anew = [None if f is None else f.to(wide) for f in fresh]
-        if resets is None:
-            anew = [None] * len(self.spec.carries)
-        elif any(f is None for f in fresh):
-            raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
-        save = torch.is_grad_enabled() and any(
-            t is not None and t.requires_grad for t in (*tensors, *anew)
-        )
-        half = dtype if dtype in (torch.bfloat16, torch.float16) else wide
-        return (*tensors, *anew, resets, list(scalars), list(extents), half, save)
+        anew: list[Tensor | None] = [None] * len(starts)
+        if resets is not None:
+            if any(f is None for f in fresh):
+                raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
+            anew = [f if f is None or f.dtype is wide else f.to(wide) for f in fresh]
+        save = torch.is_grad_enabled() and _differentiable(tensors, anew)
+        half = dtype if dtype in _HALVES else wide
+        n, last = self.counts
+        if self.listeners or not plain(tensors) or transforming():
+            result = self._watched((*tensors, *anew, resets, scalars, extents, half, save))
+        elif save:
+            result = self.run(*tensors, *anew, resets, scalars, extents, half, save)
+        else:
+            result = self.targets[tensors[0].device.type].forward(
+                self.spec, tensors, anew, resets, scalars, extents, half, save
+            )
+        return result[:n], result[n:last]
 
-    def __call__(self, *args: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Outputs (B, T, *axes) and final carries (B, *axes)."""
-        full = self.arguments(*args)
-        n, m = len(self.spec.outputs), len(self.spec.carries)
+    def run(self, *full: Any) -> Sequence[Tensor]:
+        """Launch with the forward operator's arguments, one after another, past the dispatcher:
+        outputs, final carries, saved states.
+        """
+        if full[-1] and torch.is_grad_enabled():
+            results: tuple[Tensor, ...] = _Direct.apply(self, *full)  # type: ignore[no-untyped-call]
+            return results
+        return _forward(self, full, real=True)
+
+    def _watched(self, full: tuple[Any, ...]) -> Sequence[Tensor]:
+        """A call while somebody traces, transforms or listens, through the forward operator."""
         if torch.compiler.is_compiling():
             if torch.autograd.forward_ad._current_level >= 0:
                 raise RuntimeError(
@@ -121,25 +137,11 @@ class FusedKernel:
                     "supported; call torch.func.jvp outside the compiled function"
                 )
         elif transforming():
-            seen = self.mirror(*full[:-1])
-            return tuple(seen[:n]), tuple(seen[n:])
+            return self.mirror(*full[:-1])
         for listen in self.listeners:
             listen(self.forward_op, _to_operator(self, full))
-        result = self.run(*full)
-        return tuple(result[:n]), tuple(result[n : n + m])
-
-    def run(self, *full: Any) -> Sequence[Tensor]:
-        """Launch with the forward operator's arguments: outputs, final carries, saved states.
-
-        The dispatcher is left out where nobody needs it.
-        """
-        if not plain(full[: self.tensors]):
-            result = self.forward_op(*_to_operator(self, full))
-            return (result,) if isinstance(result, Tensor) else tuple(result)
-        if full[-1] and torch.is_grad_enabled():
-            results: tuple[Tensor, ...] = _Direct.apply(self, *full)  # type: ignore[no-untyped-call]
-            return results
-        return _forward(self, full, real=True)
+        result = self.forward_op(*_to_operator(self, full))
+        return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 def _register(kernel: FusedKernel) -> None:
@@ -199,7 +201,8 @@ def _to_operator(kernel: FusedKernel, full: Sequence[Any]) -> tuple[Any, ...]:
     """The forward operator's arguments as it takes them: tensors in lists."""
     count, m = kernel.tensors, len(kernel.spec.carries)
     fresh = [f for f in full[count : count + m] if f is not None]
-    return (list(full[:count]), fresh, *full[count + m :])
+    resets, scalars, extents, *rest = full[count + m :]
+    return (list(full[:count]), fresh, resets, list(scalars), list(extents), *rest)
 
 
 def _from_operator(kernel: FusedKernel, args: Sequence[Any]) -> tuple[Any, ...]:
@@ -232,7 +235,18 @@ def plain(tensors: Sequence[Tensor]) -> bool:
     """Whether the tensors are just memory: nobody is tracing, and none is of a kind of its own."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
-    return all(type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
+    for t in tensors:  # noqa: SIM110 (a generator takes longer than most calls have tensors)
+        if type(t) is not Tensor and type(t) is not torch.nn.Parameter:
+            return False
+    return True
+
+
+def _differentiable(tensors: Sequence[Tensor], fresh: Sequence[Tensor | None]) -> bool:
+    """Whether any of them asks for a gradient."""
+    for t in tensors:
+        if t.requires_grad:
+            return True
+    return any(f is not None and f.requires_grad for f in fresh)
 
 
 def _keep_for_backward(
@@ -275,18 +289,18 @@ def _march_back(
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
     count = kernel.tensors + len(spec.carries)
+    tensors, fresh = saved[: kernel.tensors], saved[kernel.tensors : count]
     resets, kept = saved[count], saved[count + 1 :]
     if plain([t for t in (*grads, *saved) if t is not None]):
-        out = _backward(kernel, (*grads, *saved[:count], *kept, resets, *rest), real=True)
+        target = kernel.targets[tensors[0].device.type]
+        full = target.backward(spec, grads, tensors, fresh, kept, resets, *rest)
     else:
-        tensors, fresh = list(saved[: kernel.tensors]), saved[kernel.tensors : count]
-        result = kernel.backward_op(
-            list(grads), tensors, [f for f in fresh if f is not None], list(kept), resets, *rest
-        )
-        out = list(result) if isinstance(result, (tuple, list)) else [result]
-    # Masks have no gradient; they stand between the constants and the carries.
-    place = len(spec.operands) + len(spec.constants)
-    full: list[Tensor | None] = [*out[:place], *([None] * len(spec.masks)), *out[place:]]
+        given = [f for f in fresh if f is not None]
+        result = kernel.backward_op(list(grads), list(tensors), given, list(kept), resets, *rest)
+        full = list(result) if isinstance(result, (tuple, list)) else [result]
+    if spec.masks:  # They have no gradient, and stand between the constants and the carries.
+        place = len(spec.operands) + len(spec.constants)
+        full[place:place] = [None] * len(spec.masks)
     for i in range(count):
         if saved[i] is None or not needs[i]:
             full[i] = None
@@ -326,48 +340,21 @@ def _unpack(tensors: list[Tensor]) -> Any:
 
 
 def _forward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
-    """Outputs, final carries and saved states: allocated, and computed when ``real``."""
+    """Outputs, final carries and saved states: computed when ``real``, else their shapes."""
     spec = kernel.spec
     count, m = kernel.tensors, len(spec.carries)
     tensors, fresh = args[:count], args[count : count + m]
     resets, scalars, extents, dtype, save = args[count + m :]
     like = tensors[0]
-    batch, steps = extents[:2]
-    wide = state_dtype(dtype)
-    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
-
-    def shape(axes: Sequence[str]) -> list[int]:
-        return [by_axis[a] for a in axes]
-
-    def make(*shape: int) -> Tensor:
-        return empty(shape, dtype, like.device) if real else like.new_empty(shape, dtype=dtype)
-
-    outputs = [make(batch, steps, *shape(axes)) for axes in spec.outputs]
-    if real:  # `new_empty` takes twice as long
-        device = like.device
-        finals = [
-            torch.empty((batch, *shape(axes)), dtype=wide, device=device) for axes in spec.carries
-        ]
-    else:
-        finals = [like.new_empty((batch, *shape(axes)), dtype=wide) for axes in spec.carries]
-    if not save:
-        extra = [like.new_empty((0,), dtype=wide if spec.inner else dtype) for _ in spec.extra]
-    elif spec.inner:
-        # What the backward march starts each of its chunks from.
-        target = kernel.targets.get(like.device.type, kernel.targets["cpu"])
-        chunk = target.chunk(spec, math.prod(shape(spec.inner)), wide.itemsize)
-        chunks = (steps + chunk - 1) // chunk
-        extra = [
-            like.new_empty((chunks, batch, *shape(spec.carries[i])), dtype=wide) for i in spec.extra
-        ]
-    else:
-        extra = [make(batch, steps, *shape(spec.carries[i])) for i in spec.extra]
     if real:
-        kernel.targets[like.device.type].forward(
-            spec, _split(spec, tensors), fresh, resets, scalars, extents, dtype,
-            [*outputs, *finals, *(extra if save else [None] * len(extra))],
-        )  # fmt: skip
-    return [*outputs, *finals, *extra]
+        return kernel.targets[like.device.type].forward(
+            spec, tensors, fresh, resets, scalars, extents, dtype, save
+        )
+    every = 0
+    if spec.inner:
+        target = kernel.targets.get(like.device.type, kernel.targets["cpu"])
+        every = target.every(spec, extents, dtype)
+    return [like.new_empty(s, dtype=d) for s, d in results(spec, extents, dtype, save, every)]
 
 
 def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list[Tensor]:
@@ -379,35 +366,18 @@ def _backward(kernel: FusedKernel, args: tuple[Any, ...], *, real: bool) -> list
     fresh, args = args[:m], args[m:]
     kept, args = args[: len(spec.saved)], args[len(spec.saved) :]
     resets, scalars, extents, dtype = args
-    wide = state_dtype(dtype)
-    operands, constants, _, _ = _split(spec, tensors)
-    batch = extents[0]
-    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
     like = tensors[0]
-    shapes = [(batch, *(by_axis[a] for a in axes)) for axes in spec.carries]
-    d_starts = [like.new_empty(shape, dtype=wide) for shape in shapes]
-    # Zeros: of no steps at all the march writes nothing.
-    d_fresh = [
-        like.new_zeros(shape if resets is not None else (0,), dtype=wide) for shape in shapes
+    if real:
+        found = kernel.targets[like.device.type].backward(
+            spec, grads, tensors, fresh, kept, resets, scalars, extents, dtype
+        )
+        return [like.new_empty(0, dtype=state_dtype(dtype)) if f is None else f for f in found]
+    operands, constants, _, _ = split(spec, tensors)
+    wide, by_axis = state_dtype(dtype), dict(zip(spec.axes, extents[2:], strict=False))
+    plain = torch.contiguous_format
+    shapes = [(extents[0], *(by_axis[a] for a in axes)) for axes in spec.carries]
+    left = [(0,) if resets is None else shape for shape in shapes]
+    return [
+        *(torch.empty_like(t, memory_format=plain) for t in (*operands, *constants)),
+        *(like.new_empty(shape, dtype=wide) for shape in (*shapes, *left)),
     ]
-    if not real:
-        d_operands = [torch.empty_like(o, memory_format=torch.contiguous_format) for o in operands]
-        d_constants = [
-            torch.empty_like(c, memory_format=torch.contiguous_format) for c in constants
-        ]
-        return [*d_operands, *d_constants, *d_starts, *d_fresh]
-    d_operands, d_constants = kernel.targets[like.device.type].backward(
-        spec, grads, _split(spec, tensors), fresh, kept, resets, scalars, extents, dtype,
-        [*d_starts, *d_fresh],
-    )  # fmt: skip
-    return [*d_operands, *d_constants, *d_starts, *d_fresh]
-
-
-def _split(
-    spec: KernelSpec, tensors: Sequence[Tensor]
-) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-    """The forward operator's tensors by kind: operands, constants, masks, starts."""
-    i = len(spec.operands)
-    j = i + len(spec.constants)
-    k = j + len(spec.masks)
-    return tensors[:i], tensors[i:j], tensors[j:k], tensors[k:]

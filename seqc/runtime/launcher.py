@@ -17,18 +17,16 @@ from torch import Tensor
 
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import (
+    NOTHING,
     Gradients,
     Layout,
-    Ready,
+    Made,
     Tables,
-    address,
-    addresses,
     cotangents,
     layouts,
     prepare,
-    read_addresses,
+    results,
     validate,
-    zeros_row,
 )
 
 #: Plans of this many shapes are kept a kernel: a run has few, and a stream of new ones forgets.
@@ -39,13 +37,17 @@ _PLANS_KEPT = 64
 class Plan:
     """What a call's dtypes, shapes, strides and device settle.
 
-    ``ready``: the tensors were fit to be read as they came.  ``chunks`` of time whose gradients
-    are summed afterwards; ``detail`` is the target's own.
+    ``ready``: the tensors were fit to be read as they came.  ``made``: what the launch makes.
+    ``places``: of each tensor of the signature, which it is of those given, those made and
+    nothing, one after another, and how many bytes from its start.  ``chunks`` of time whose
+    gradients are summed afterwards; ``detail`` is the target's own.
     """
 
     layout: Layout
     tables: Tables
     ready: bool
+    made: tuple[Made, ...]
+    places: tuple[tuple[int, int], ...]
     chunks: int
     detail: Any
     gradients: Gradients | None = None
@@ -69,7 +71,8 @@ class Launcher:
         """
         raise NotImplementedError
 
-    def _chunk(self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype) -> int:
+    def every(self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype) -> int:
+        """The same for extents (B, T, *axes), 0 where a kernel sums over no axis."""
         if not spec.inner:
             return 0
         inner = math.prod(int(extents[2 + spec.axes.index(a)]) for a in spec.inner)
@@ -93,111 +96,167 @@ class Launcher:
     def forward(
         self,
         spec: KernelSpec,
-        inputs: Sequence[Sequence[Tensor]],
+        tensors: Sequence[Tensor],
         fresh: Sequence[Tensor | None],
         resets: Tensor | None,
         scalars: Sequence[float],
         extents: Sequence[int],
         dtype: torch.dtype,
-        results: Sequence[Tensor | None],
-    ) -> None:
-        """March forward, filling ``results``: outputs, final carries, saved states (or None).
+        save: bool,
+    ) -> list[Tensor]:
+        """March forward: outputs, final carries, and what is saved for the way back.
 
-        ``inputs`` are operands, constants, masks and starting states.
+        ``tensors`` are operands, constants, masks and starting states.
         """
-        operands, constants, masks, starts = inputs
-        given = (*operands, *constants, *masks, *starts, *fresh, resets)
-        key = ("forward", dtype, *extents, *layouts(given))
+        given: Sequence[Tensor | None] = (*tensors, *fresh, resets)
+        key = (save, dtype, *extents, *layouts(given))
         plan = self._plans.get(key)
-        if plan is None or not plan.ready:
-            validate(spec, inputs, fresh, resets, dtype)
-            ready = prepare(spec, inputs, fresh, resets)
-        else:
-            ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
-            layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
-            chunks, detail = self._schedule(spec, "forward", layout)
-            settled = _same(given, ready.tensors())
-            tables = layout.tables(layout.forward(ready))
-            plan = self._keep(key, Plan(layout, tables, settled, chunks, detail))
+            plan = self._keep(key, self._settle_forward(spec, given, extents, dtype, save))
+        if not plan.ready:
+            given = prepare(spec, given).tensors()
+        device = plan.layout.device
+        made = [m.make(device) for m in plan.made]
         if plan.layout.cells:
-            n, m = len(spec.outputs), len(spec.carries)
-            of = read_addresses(spec, ready, plan.tables.offsets)
-            of["start"] = [t.data_ptr() for t in ready.starts]
-            of["fresh"] = [address(f) for f in ready.fresh]
-            places = [address(t) for t in results]
-            of["output"], of["last"] = places[:n], places[n : n + m]
-            of["kept"] = dict(zip(spec.extra, places[n + m :], strict=True))
-            self._launch("forward", spec, plan, addresses(spec.forward, of), scalars)
+            self._launch("forward", spec, plan, _addresses(plan, given, made), scalars)
+        return made
+
+    def _settle_forward(
+        self, spec: KernelSpec, given: Sequence[Tensor | None], extents: Sequence[int],
+        dtype: torch.dtype, save: bool,
+    ) -> Plan:  # fmt: skip
+        validate(spec, given, dtype)
+        ready = prepare(spec, given)
+        every = self.every(spec, extents, dtype)
+        layout = Layout(spec, extents, dtype, ready, every)
+        chunks, detail = self._schedule(spec, "forward", layout)
+        tables = layout.tables(layout.forward(ready))
+        made = tuple(
+            Made.of(shape, d, layout.device)
+            for shape, d in results(spec, extents, dtype, save, every)
+        )
+        count, n, m = len(given), len(spec.outputs), len(spec.carries)
+        of = ready.places(tables.offsets)
+        of["output"] = [(count + i, 0) for i in range(n)]
+        of["last"] = [(count + n + i, 0) for i in range(m)]
+        stored = [(count + n + m + i, 0) if save else NOTHING for i in range(len(spec.extra))]
+        of["kept"] = dict(zip(spec.extra, stored, strict=True))
+        places = tuple(of[role][index] for role, index, _ in spec.forward)
+        return Plan(layout, tables, _same(given, ready.tensors()), made, places, chunks, detail)
 
     def backward(
         self,
         spec: KernelSpec,
         grads: Sequence[Tensor | None],
-        inputs: Sequence[Sequence[Tensor]],
+        tensors: Sequence[Tensor],
         fresh: Sequence[Tensor | None],
         kept: Sequence[Tensor],
         resets: Tensor | None,
         scalars: Sequence[float],
         extents: Sequence[int],
         dtype: torch.dtype,
-        results: Sequence[Tensor],
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """March back, filling ``results`` (gradients of starting and fresh states).
+    ) -> list[Tensor | None]:
+        """March back: gradients of operands, constants, starting states and fresh ones (None
+        without resets).
 
-        ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved
-        states.  Returns the gradients of operands and of constants.
+        ``grads`` are the cotangents of outputs and final carries, ``kept`` the saved states.
         """
-        operands, constants, masks, starts = inputs
-        given = (*operands, *constants, *masks, *starts, *fresh, resets, *grads, *kept)
-        key = ("backward", dtype, *extents, *layouts(given))
+        given: Sequence[Tensor | None] = (*tensors, *fresh, resets, *grads, *kept)
+        key = (dtype, *extents, *layouts(given))
         plan = self._plans.get(key)
-        if plan is None or not plan.ready:
-            validate(spec, inputs, fresh, resets, dtype)
-            ready = prepare(spec, inputs, fresh, resets)
-            grads, kept = cotangents(spec, grads, dtype), [k.contiguous() for k in kept]
-        else:
-            ready = Ready(operands, constants, masks, starts, fresh, resets)
         if plan is None:
-            layout = Layout(spec, extents, dtype, ready, self._chunk(spec, extents, dtype))
-            gradients = layout.stream_gradients(ready.operands)
-            chunks, detail = self._schedule(spec, "backward", layout)
-            settled = _same(given, (*ready.tensors(), *grads, *kept))
-            tables = layout.tables(layout.backward(ready, grads, gradients))
-            plan = self._keep(key, Plan(layout, tables, settled, chunks, detail, gradients))
-        layout, moving = plan.layout, grads[: len(spec.outputs)]
-        assert plan.gradients is not None
-        d_operands, wide, places = layout.make_gradients(plan.gradients, ready.operands)
-        # What each chunk adds is gathered apart and summed in order: the same from run to run.
-        cut = (plan.chunks,) if plan.chunks > 1 else ()
-        totals = layout.constant_gradients(*cut)
-        d_fresh = results[len(spec.carries) :]
-        parts = [g.new_zeros((*cut, *g.shape)) for g in d_fresh] if cut else d_fresh
+            plan = self._keep(key, self._settle_backward(spec, given, extents, dtype))
+        if not plan.ready:
+            given = _prepared(spec, given, dtype)
+        layout, gradients = plan.layout, plan.gradients
+        assert gradients is not None
+        made = [m.make(layout.device) for m in plan.made]
         if layout.cells:
-            zeros = zeros_row(spec, layout) if any(g is None for g in moving) else None
-            of = read_addresses(spec, ready, plan.tables.offsets)
-            of["stream"] += [address(zeros if g is None else g) for g in moving]
-            of["start"] = [address(g) for g in grads[len(spec.outputs) :]]
-            of["fresh"] = [0 if resets is None else address(p) for p in parts]
-            of["output"] = places
-            of["total"] = [address(t) for t in totals]
-            of["last"] = [address(r) for r in results[: len(spec.carries)]]
-            states = {c: address(k) for (c, _), k in zip(spec.saved, kept, strict=True)}
-            of["kept_state"] = states
-            of["first_state"] = [t.data_ptr() for t in ready.starts]
-            of["fresh_state"] = [address(f) for f in ready.fresh]
-            self._launch("backward", spec, plan, addresses(spec.backward, of), scalars)
+            self._launch("backward", spec, plan, _addresses(plan, given, made), scalars)
+        a, b, c = gradients.parts
+        carries = len(spec.carries)
+        d_operands, totals, d_starts = made[:a], made[b:c], made[c : c + carries]
+        d_fresh: list[Tensor | None] = [None] * carries
+        if resets is not None:
+            d_fresh[:] = made[c + carries : c + 2 * carries]
         if plan.chunks > 1:
-            for whole, part in zip(d_fresh, parts, strict=True):
-                torch.sum(part, 0, out=whole)
-        layout.add_later(plan.gradients, d_operands, wide)
-        return d_operands, layout.sums(constants, [t.sum(0) for t in totals] if cut else totals)
+            # What each chunk adds was gathered apart and is summed in order: the same from run
+            # to run.
+            totals = [t.sum(0) for t in totals]
+            d_fresh = [None if f is None else f.sum(0) for f in d_fresh]
+        if gradients.later:
+            layout.add_later(gradients, d_operands, made[a:b])
+        place = len(spec.operands)
+        constants = tensors[place : place + len(spec.constants)]
+        d_constants = layout.sums(constants, totals) if constants else []
+        return [*d_operands, *d_constants, *d_starts, *d_fresh]
+
+    def _settle_backward(
+        self, spec: KernelSpec, given: Sequence[Tensor | None], extents: Sequence[int],
+        dtype: torch.dtype,
+    ) -> Plan:  # fmt: skip
+        validate(spec, given, dtype)
+        ready = prepare(spec, given)
+        first, n, m = len(ready.tensors()), len(spec.outputs), len(spec.carries)
+        settled = _prepared(spec, given, dtype)
+        grads = settled[first : first + n + m]
+        layout = Layout(spec, extents, dtype, ready, self.every(spec, extents, dtype))
+        gradients = layout.stream_gradients(ready.operands)
+        chunks, detail = self._schedule(spec, "backward", layout)
+        tables = layout.tables(layout.backward(ready, grads, gradients))
+        cut = (chunks,) if chunks > 1 else ()
+        made = layout.gradients(gradients, ready, cut)
+        a, b, c = gradients.parts
+        count = len(given)
+        row = NOTHING
+        if any(g is None for g in grads[:n]):
+            row = (count + len(made), 0)
+            made.append(layout.zeros_row())
+        resets = ready.resets is not None
+        cotangent = [NOTHING if g is None else (first + i, 0) for i, g in enumerate(grads)]
+        of = ready.places(tables.offsets)
+        of["first_state"], of["fresh_state"] = of["start"], of["fresh"]
+        of["stream"] += [row if place is NOTHING else place for place in cotangent[:n]]
+        of["start"] = cotangent[n:]
+        of["fresh"] = [(count + c + m + i, 0) if resets else NOTHING for i in range(m)]
+        of["output"] = [
+            (count + a + offset, 0) if operand < 0 else (count + operand, offset)
+            for operand, offset in gradients.places
+        ]
+        of["total"] = [(count + i, 0) for i in range(b, c)]
+        of["last"] = [(count + c + i, 0) for i in range(m)]
+        of["kept_state"] = {
+            carry: (first + n + m + i, 0) for i, (carry, _) in enumerate(spec.saved)
+        }
+        places = tuple(of[role][index] for role, index, _ in spec.backward)
+        return Plan(
+            layout, tables, _same(given, settled), tuple(made), places, chunks, detail, gradients
+        )
 
     def _keep(self, key: Any, plan: Plan) -> Plan:
         if len(self._plans) >= _PLANS_KEPT:
             self._plans.clear()
         self._plans[key] = plan
         return plan
+
+
+def _addresses(plan: Plan, given: Sequence[Tensor | None], made: Sequence[Tensor]) -> list[int]:
+    """The address of each tensor of the signature."""
+    starts = [0 if t is None else t.data_ptr() for t in given]
+    starts += [t.data_ptr() for t in made]
+    starts.append(0)
+    return [starts[i] + offset for i, offset in plan.places]
+
+
+def _prepared(
+    spec: KernelSpec, given: Sequence[Tensor | None], dtype: torch.dtype
+) -> list[Tensor | None]:
+    """The tensors of a march back as the compiled side reads them."""
+    read = prepare(spec, given).tensors()
+    rest = given[len(read) :]
+    count = len(spec.outputs) + len(spec.carries)
+    kept = [None if k is None else k.contiguous() for k in rest[count:]]
+    return [*read, *cotangents(spec, rest[:count], dtype), *kept]
 
 
 def _same(given: Sequence[Tensor | None], ready: Sequence[Tensor | None]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,13 @@ class Layer(Arguments):
     ``cu_seqlens`` lies on the CPU.
     """
 
+    #: Whether there are dropout masks to make.
+    _drops: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._drops = cls._keep is not Layer._keep
+
     def _single(self, inputs: tuple[Tensor, ...], state: Any, keep: tuple[Tensor, ...]) -> Any:
         """One step of the equations: outputs and the next state."""
         raise NotImplementedError
@@ -71,20 +78,30 @@ class Layer(Arguments):
     ) -> tuple[Any, Any]:
         """``forward``: check, run, dress the outputs."""
         given = inputs[0]
-        inputs = self._enter(inputs, resets)
         if cu_seqlens is not None:
+            inputs = self._enter(inputs, resets)
             outputs, after = self._run_packed(inputs, state, resets, cu_seqlens)
-        else:
-            outputs, after = self._run(inputs, self._state(state, given.shape[0], given), resets)
+            return self._dress(outputs, self._result_dtype(given)), self._leave(after)
+        mark = self._mark(inputs, state, resets, "B, T")
+        passed, backend = self._passed
+        if mark is not None and mark == passed:
+            before = self._start(given.shape[0], given) if state is None else state
+            outputs, after = self._run(inputs, before, resets, backend)
+            return self._dress(outputs, given.dtype), after
+        inputs = self._enter(inputs, resets)
+        before = self._state(state, given.shape[0], given)
+        backend = self._backend(given)
+        self._remember(mark, state, given, backend)
+        outputs, after = self._run(inputs, before, resets, backend)
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
 
     def _run(
-        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None, backend: str
     ) -> tuple[tuple[Tensor, ...], Any]:
-        """Choose the backend, and run sequences that were checked."""
+        """Run sequences that were checked."""
         x = inputs[0]
-        keep = self._keep(tuple(x.shape[:2]), x)
-        if self._choose(x.device.type, x.device.index, x.dtype) == "reference":
+        keep = self._keep(tuple(x.shape[:2]), x) if self._drops else ()
+        if backend == "reference":
             return self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
@@ -106,12 +123,13 @@ class Layer(Arguments):
         found = rectangles(edges, self.STREAMS)
         if not found:  # no steps at all
             empty = tuple(v.expand(count, *v.shape[1:]) for v in inputs)
-            outputs, after = self._run(empty, fields, None)
+            outputs, after = self._run(empty, fields, None, self._backend(x))
             return tuple(y[:1] for y in outputs), after
         order = inverse = None
         if len(found) > 1 or len(found[0].rows) < count:
             on_host = order_of(found)
             order, inverse = on_host.to(x.device), on_host.argsort().to(x.device)
+        backend = self._backend(x)
         flat = [take(v[0], order) for v in inputs]
         marks = None if resets is None else take(resets[0], order)
         collected: list[tuple[Tensor, ...]] = []
@@ -123,6 +141,7 @@ class Layer(Arguments):
                 tuple(v[begin:end].unflatten(0, shape) for v in flat),
                 self.State(*(take(f, rows) for f in fields)),
                 None if marks is None else marks[begin:end].unflatten(0, shape),
+                backend,
             )
             if rows is not None:
                 after = (f.index_copy(0, rows, a) for f, a in zip(fields, after, strict=True))
@@ -131,6 +150,11 @@ class Layer(Arguments):
             begin = end
         joined = (torch.cat(ys) for ys in zip(*collected, strict=True))
         return tuple(take(y, inverse).unsqueeze(0) for y in joined), fields
+
+    def _backend(self, x: Tensor) -> str:
+        """The backend of a call with such an input."""
+        chosen: str = self._choose(x.device.type, x.device.index, x.dtype)
+        return chosen
 
     @constant_to_dynamo
     def _choose(self, device: str, index: int | None, dtype: torch.dtype) -> str:
@@ -150,8 +174,11 @@ class Layer(Arguments):
         """Whether a test holds for all C++ kernels that a call may launch."""
         for kernel in self.KERNELS:
             target = kernel.targets["cpu"]
-            if not isinstance(target, CppKernel) or not all(test(target, d) for d in stored):
+            if not isinstance(target, CppKernel):
                 return False
+            for dtype in stored:
+                if not test(target, dtype):
+                    return False
         return True
 
     def _stepwise(
@@ -192,6 +219,31 @@ class Layer(Arguments):
                 f"{type(self).__name__} sees later steps (a convolution that is not causal), "
                 "so it cannot run one step at a time"
             )
+        mark = self._mark(inputs, state, resets, "B")
+        passed, backend = self._passed
+        x = inputs[0]
+        if mark is not None and mark == passed:
+            entered = inputs
+            taken = self._start(x.shape[0], x) if state is None else state
+        else:
+            entered, taken = self._enter_step(inputs, state, resets)
+            backend = self._backend(x)
+            self._remember(mark, state, x, backend)
+        if backend != "reference":
+            mask = None if resets is None else resets.unsqueeze(1)
+            ys, after = self._run(tuple([v.unsqueeze(1) for v in entered]), taken, mask, backend)
+            outputs = tuple([y.squeeze(1) for y in ys])
+            return self._dress(outputs, self._result_dtype(x)), self._leave(after)
+        if resets is not None:
+            taken = self._renew(resets, self._start(x.shape[0], x), taken)
+        keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))
+        outputs, after = self._single(entered, taken, keep)
+        return self._dress(outputs, self._result_dtype(x)), self._leave(after)
+
+    def _enter_step(
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Any]:
+        """Check a step's inputs and state, and have them as the equations see them."""
         for name, x in zip(self.INPUTS, inputs, strict=True):
             self._check_input(name, x, "B")
             if x.shape[0] != inputs[0].shape[0]:
@@ -202,17 +254,7 @@ class Layer(Arguments):
         self._check_alike(inputs)
         x = inputs[0]
         self._check_resets(resets, x, "B")
-        taken = self._state(state, x.shape[0], x)
-        if self._choose(x.device.type, x.device.index, x.dtype) != "reference":
-            mask = None if resets is None else resets.unsqueeze(1)
-            ys, after = self._run(tuple(v.unsqueeze(1) for v in self._strip(inputs)), taken, mask)
-            outputs = tuple(y.squeeze(1) for y in ys)
-            return self._dress(outputs, self._result_dtype(x)), self._leave(after)
-        if resets is not None:
-            taken = self._renew(resets, self._start(x.shape[0], x), taken)
-        keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))
-        outputs, after = self._single(self._strip(inputs), taken, keep)
-        return self._dress(outputs, self._result_dtype(x)), self._leave(after)
+        return self._strip(inputs), self._state(state, x.shape[0], x)
 
     def _renew(self, resets: Tensor, fresh: Any, state: Any) -> Any:
         """The state of before the first step where a (B,) mask is set, else the given one."""

@@ -21,9 +21,14 @@ from seqc.runtime.kernels import transforming
 SMALL_WORK, FEW_ROWS = 1 << 18, 4096
 
 
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)``, without the call where there is nothing to convert: that takes a while."""
+    return x if x.dtype is dtype else x.to(dtype)
+
+
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x @ weight.T + bias`` for x (…, in), weight (out, in), bias (out,), in weight's dtype."""
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype is not weight.dtype and not torch.is_autocast_enabled(x.device.type):
         x = x.to(weight.dtype)
     if not torch.compiler.is_compiling() and _convolves(x, weight):
         result: Tensor = _Project.apply(x, weight, bias)  # type: ignore[no-untyped-call]
@@ -45,13 +50,12 @@ def turn_rows(weight: Tensor, extents: tuple[int, ...], places: tuple[int, ...])
 
 def _convolves(x: Tensor, weight: Tensor) -> bool:
     """Whether the product runs as a convolution."""
+    entries, width = x.numel(), x.shape[-1]
+    if entries < FEW_ROWS * width and entries * weight.shape[0] < SMALL_WORK:
+        return False
     if x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    width = max(x.shape[-1], 1)
-    rows = x.numel() // width
-    if rows < FEW_ROWS and rows * width * weight.shape[0] < SMALL_WORK:
-        return False
-    return rows > 0 and torch.backends.mkldnn.is_available() and not transforming()
+    return entries > 0 and torch.backends.mkldnn.is_available() and not transforming()
 
 
 def _image(x: Tensor) -> Tensor:

@@ -65,6 +65,8 @@ class Shell(nn.Module):
     DEFAULT_BACKEND: ClassVar[str] = "auto"
 
     backend: str
+    _as_it_is: ClassVar[bool] = False
+    _rests: tuple[tuple[int, ...], ...] = ()
 
     def __init__(
         self,
@@ -200,6 +202,11 @@ class Shell(nn.Module):
             if not (isinstance(value, Tensor) and value.numel() == 1):
                 raise TypeError(f"hyper {name!r} must be a number, not {type(value).__name__}")
             value = float(value)
+        if name in self.SIZES and self.__dict__.get(name, value) != value:
+            raise AttributeError(
+                f"{type(self).__name__}: size {name!r} is {self.__dict__[name]} and stays so, for "
+                "the parameters have their shapes by it; make another layer"
+            )
         if name == "backend" and value not in BACKENDS:
             raise ValueError(f"backend {value!r}: it can be {', '.join(BACKENDS)}")
         if name in self.HYPERS:
@@ -208,6 +215,14 @@ class Shell(nn.Module):
                 raise ValueError(f"{type(self).__name__}: hyper {name!r} must be a number, not nan")
             self._check_domain(name, {h: getattr(self, h) for h in self.HYPERS} | {name: value})
         super().__setattr__(name, value)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Whether tensors are the same inside and outside: each has axes, in the layer's order."""
+        super().__init_subclass__(**kwargs)
+        fields = [f.axes for f in cls.FIELDS]
+        cls._as_it_is = not cls.AXES and all(
+            all(x) for x in (cls.INPUTS.values(), cls.OUTPUTS.values(), fields)
+        )
 
     def _extent(self, axis: str) -> int:
         """The number of entries along an axis."""
@@ -227,6 +242,14 @@ class Shell(nn.Module):
     def _outwards(self, x: Tensor, axes: tuple[str, ...]) -> Tensor:
         """A value of the equations with its axes as declared: a view."""
         return _turned(x, self._within(axes), axes)
+
+    def _rest_of(self, index: int) -> tuple[int, ...]:
+        """A field's shape without the batch, its axes in the layer's order; worked out once."""
+        found = self._rests
+        if not found:
+            found = tuple(self._field_shape(f, 0, self._within(f.axes))[1:] for f in self.FIELDS)
+            self.__dict__["_rests"] = found
+        return found[index]
 
     def _kept_steps(self, field: Field) -> int:
         """How many past steps a field holds."""

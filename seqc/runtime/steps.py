@@ -30,8 +30,7 @@ def keep_mask(p: float | Tensor, shape: tuple[int, ...], training: bool, like: T
 
 def begin(layer: Shell, index: int, value: float | Tensor, batch: int, like: Tensor) -> Tensor:
     """A field of the state before the first step, from its init."""
-    field = layer.FIELDS[index]
-    shape = layer._field_shape(field, batch, layer._within(field.axes))
+    shape = (batch, *layer._rest_of(index))
     wide = state_dtype(like.dtype)
     if isinstance(value, Tensor):
         return value.to(wide).expand(shape)

@@ -8,14 +8,16 @@ shapes alone is worked out once a shape; a call then only collects addresses.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqc.runtime.pages import LEAST_BYTES
 from seqc.runtime.pages import empty as empty_pages
 from seqc.runtime.spec import KernelSpec, state_dtype
 
@@ -41,6 +43,7 @@ Lie = list[int]
 class Ready:
     """What forward and backward both read, ready for the compiled side."""
 
+    spec: KernelSpec
     operands: Sequence[Tensor]
     constants: Sequence[Tensor]
     masks: Sequence[Tensor]
@@ -54,6 +57,60 @@ class Ready:
             *self.operands, *self.constants, *self.masks, *self.starts, *self.fresh, self.resets,
         )  # fmt: skip
 
+    def places(self, offsets: Sequence[int]) -> dict[str, Any]:
+        """Where each role's are among all of them: (which, bytes from its start)."""
+        all_of_them = self.tensors()
+
+        def those(first: int, count: int) -> list[Place]:
+            found = range(first, first + count)
+            return [NOTHING if all_of_them[i] is None else (i, 0) for i in found]
+
+        kinds = (self.operands, self.constants, self.masks, self.starts, self.fresh, (None,))
+        names = ("operand", "constant", "mask", "start", "fresh", "resets")
+        found: dict[str, Any] = {}
+        first = 0
+        for name, kind in zip(names, kinds, strict=True):
+            found[name] = those(first, len(kind))
+            first += len(kind)
+        found["stream"] = [
+            (o, offset) for (o, _), offset in zip(self.spec.streams, offsets, strict=True)
+        ]
+        return found
+
+
+#: Which of a launch's tensors, and how many bytes from its start.
+Place = tuple[int, int]
+#: The place of a tensor that is not there: the address that stands last is 0.
+NOTHING: Place = (-1, 0)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Memory that a launch makes: as it is, or zeros; a large one on the CPU from kept pages."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    zero: bool
+    kept: bool
+
+    @classmethod
+    def of(
+        cls, shape: Sequence[int], dtype: torch.dtype, device: torch.device, zero: bool = False
+    ) -> Made:
+        """Memory for a shape on a device."""
+        whole = tuple(int(n) for n in shape)
+        nbytes = math.prod(whole) * dtype.itemsize
+        return cls(whole, dtype, zero, device.type == "cpu" and nbytes >= LEAST_BYTES)
+
+    def make(self, device: torch.device) -> Tensor:
+        """The tensor."""
+        if self.kept:
+            found = empty_pages(self.shape, self.dtype)
+            return found.zero_() if self.zero else found
+        if self.zero:
+            return torch.zeros(self.shape, dtype=self.dtype, device=device)
+        return torch.empty(self.shape, dtype=self.dtype, device=device)
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -63,44 +120,76 @@ class Tables:
     strides: Any
     offsets: list[int]
 
-
-def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory for a result; on the CPU from kept pages."""
-    if device.type == "cpu":
-        return empty_pages(shape, dtype)
-    return torch.empty(tuple(shape), dtype=dtype, device=device)
+    @functools.cached_property
+    def places(self) -> tuple[int, int]:
+        """The addresses of the arrays."""
+        return ctypes.addressof(self.extents), ctypes.addressof(self.strides)
 
 
-def prepare(
-    spec: KernelSpec,
-    inputs: Sequence[Sequence[Tensor]],
-    fresh: Sequence[Tensor | None],
-    resets: Tensor | None,
-) -> Ready:
-    """The tensors with unit stride along their last axis, small ones laid out plainly."""
-    operands, constants, masks, starts = inputs
+def split(
+    spec: KernelSpec, tensors: Sequence[Any]
+) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """A kernel's tensors by kind: operands, constants, masks, starting states."""
+    i = len(spec.operands)
+    j = i + len(spec.constants)
+    k = j + len(spec.masks)
+    return tensors[:i], tensors[i:j], tensors[j:k], tensors[k : k + len(spec.carries)]
+
+
+def results(
+    spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, save: bool, every: int
+) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and dtypes of a march's results: outputs, final carries, and what is saved.
+
+    What a kernel that sums over axes saves are its carries once in ``every`` steps.
+    """
+    batch, steps = extents[:2]
+    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
+    wide = state_dtype(dtype)
+
+    def shape(axes: Sequence[str]) -> list[int]:
+        return [by_axis[a] for a in axes]
+
+    found = [((batch, steps, *shape(axes)), dtype) for axes in spec.outputs]
+    found += [((batch, *shape(axes)), wide) for axes in spec.carries]
+    for carry in spec.extra:
+        axes = shape(spec.carries[carry])
+        if not save:
+            found.append(((0,), wide if spec.inner else dtype))
+        elif spec.inner:
+            found.append((((steps + every - 1) // every, batch, *axes), wide))
+        else:
+            found.append(((batch, steps, *axes), dtype))
+    return found
+
+
+def prepare(spec: KernelSpec, given: Sequence[Tensor | None]) -> Ready:
+    """The tensors with unit stride along their last axis, small ones laid out plainly.
+
+    ``given``: operands, constants, masks, starting states, fresh ones, resets, and no matter what.
+    """
+    operands, constants, masks, starts = split(spec, given)
+    count = len(operands) + len(constants) + len(masks) + len(starts)
+    fresh = given[count : count + len(starts)]
     return Ready(
+        spec,
         [_unit(o) for o in operands],
         [c.contiguous() for c in constants],
         [_unit(m) for m in masks],
         [s.contiguous() for s in starts],
         [None if f is None else f.contiguous() for f in fresh],
-        resets,
+        given[count + len(starts)],
     )
 
 
-def validate(
-    spec: KernelSpec,
-    inputs: Sequence[Sequence[Tensor]],
-    fresh: Sequence[Tensor | None],
-    resets: Tensor | None,
-    dtype: torch.dtype,
-) -> None:
+def validate(spec: KernelSpec, given: Sequence[Tensor | None], dtype: torch.dtype) -> None:
     """Refuse what C would misread: another dtype is another number of bytes."""
-    operands, constants, masks, starts = inputs
+    operands, constants, masks, starts = split(spec, given)
+    count = len(operands) + len(constants) + len(masks) + len(starts)
+    resets = given[count + len(starts)]
     wide = state_dtype(dtype)
     truths = masks if resets is None else (*masks, resets)
-    renewed = [f for f in fresh if f is not None]
+    renewed = [f for f in given[count : count + len(starts)] if f is not None]
     for kind, tensors, want in (
         ("operand", operands, dtype), ("constant", constants, wide), ("mask", truths, torch.bool),
         ("state", (*starts, *renewed), wide),
@@ -108,7 +197,7 @@ def validate(
         for t in tensors:
             if t.dtype != want:
                 raise TypeError(f"{spec.name}: a {kind} is {t.dtype}, where {want} is expected")
-    places = {str(t.device) for t in (*operands, *constants, *starts, *truths, *renewed)}
+    places = {str(t.device) for t in given if t is not None}
     if len(places) > 1:
         raise ValueError(f"{spec.name}: tensors on several devices: {', '.join(sorted(places))}")
 
@@ -135,39 +224,6 @@ def cotangents(
     return [*moving, *final]
 
 
-def zeros_row(spec: KernelSpec, layout: Layout) -> Tensor:
-    """What stands for a cotangent that is zero throughout: one row, read again and again.
-
-    Made at each launch that needs it: a captured graph replays its address, so the row must be
-    of the capture's own memory.
-    """
-    lanes = layout.by_axis[spec.lane] if spec.lane else 1
-    return torch.zeros(max(lanes, 1), dtype=layout.dtype, device=layout.device)
-
-
-def address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-def addresses(
-    signature: Signature, of: Mapping[str, Sequence[int] | Mapping[int, int]]
-) -> list[int]:
-    """The addresses of a signature's tensors, from those of each role."""
-    return [of[role][index] for role, index, _ in signature]
-
-
-def read_addresses(spec: KernelSpec, ready: Ready, offsets: Sequence[int]) -> dict[str, Any]:
-    """The addresses of what forward and backward both read, by role."""
-    bases = [o.data_ptr() for o in ready.operands]
-    streams = [bases[o] + offset for (o, _), offset in zip(spec.streams, offsets, strict=True)]
-    return {
-        "stream": streams,
-        "constant": [c.data_ptr() for c in ready.constants],
-        "mask": [m.data_ptr() for m in ready.masks],
-        "resets": [address(ready.resets)],
-    }
-
-
 @dataclass(frozen=True)
 class Later:
     """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack.
@@ -185,11 +241,13 @@ class Later:
 class Gradients:
     """How gradients of streams lie: ``whole``, every element of an operand's gets written;
     ``places``, a stream: (operand, bytes from its start), or (-1, which of ``later``).
+    ``parts``: where among all gradients those end of operands, of later streams and of constants.
     """
 
     whole: list[bool]
     places: list[tuple[int, int]]
     later: list[Later]
+    parts: tuple[int, int, int]
 
 
 class Layout:
@@ -379,33 +437,42 @@ class Layout:
             else:
                 places.append((-1, len(later)))
                 later.append(Later(operand, offset if packed else None, axes, over))
-        return Gradients(whole, places, later)
+        a = len(operands)
+        b = a + len(later)
+        c = b + sum(role == "total" for role, _, _ in spec.backward)
+        return Gradients(whole, places, later, (a, b, c))
 
-    def make_gradients(
-        self, plan: Gradients, operands: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor], list[int]]:
-        """Memory for the gradients of operands and of later streams, and streams' addresses."""
-        full = []
-        for o, whole in zip(operands, plan.whole, strict=True):
-            made = empty(o.shape, self.dtype, o.device)
-            full.append(made if whole else made.zero_())
-        lead = self.extents[:2]
-        wide = [empty([*lead, *self.shape(x.over)], self.wide, self.device) for x in plan.later]
-        places = [
-            wide[offset].data_ptr() if operand < 0 else full[operand].data_ptr() + offset
-            for operand, offset in plan.places
+    def gradients(self, plan: Gradients, ready: Ready, cut: tuple[int, ...]) -> list[Made]:
+        """Memory for the gradients: of operands, of later streams, sums over time (or over each
+        chunk) of constants' in float64, of starting states, and with resets of fresh ones (or of
+        each chunk).
+        """
+        batch, steps = self.extents[:2]
+        of, device = Made.of, self.device
+        found = [
+            of(o.shape, self.dtype, device, zero=not whole)
+            for o, whole in zip(ready.operands, plan.whole, strict=True)
         ]
-        return full, wide, places
-
-    def constant_gradients(self, *chunks: int) -> list[Tensor]:
-        """Sums over time (or over each chunk), (*chunks, B, *axes) in float64, zeros as yet."""
-        return [
-            torch.zeros(
-                [*chunks, self.extents[0], *self.shape(axes)], dtype=torch.float64,
-                device=self.device,
-            )
+        found += [of((batch, steps, *self.shape(x.over)), self.wide, device) for x in plan.later]
+        found += [
+            of((*cut, batch, *self.shape(axes)), torch.float64, device, zero=True)
             for role, _, axes in self.spec.backward if role == "total"
         ]  # fmt: skip
+        states = [(batch, *self.shape(axes)) for axes in self.spec.carries]
+        found += [of(s, self.wide, device) for s in states]
+        if ready.resets is None:
+            return found
+        # Zeros: of no steps at all the march writes nothing.
+        return [*found, *(of((*cut, *s), self.wide, device, zero=True) for s in states)]
+
+    def zeros_row(self) -> Made:
+        """What stands for a cotangent that is zero throughout: one row, read again and again.
+
+        Made at each launch that needs it: a captured graph replays its address, so the row must
+        be of the capture's own memory.
+        """
+        lanes = self.by_axis[self.spec.lane] if self.spec.lane else 1
+        return Made.of((max(lanes, 1),), self.dtype, self.device, zero=True)
 
     def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of constants from their sums over time, (B, *axes) each."""

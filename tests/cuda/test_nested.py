@@ -215,7 +215,7 @@ def test_kernels_compile_with_what_they_hold_in_registers(name, inner, arch):
 
 @needs_nvrtc
 @pytest.mark.parametrize(
-    ("name", "dtype"), zip([*SPECS, "DROPS"], itertools.cycle(DTYPES), strict=False)
+    ("name", "dtype"), list(zip([*SPECS, "DROPS"], itertools.cycle(DTYPES), strict=False))
 )
 def test_other_dtypes_and_sizes_compile(name, dtype):
     """A dtype each: the zoo compiles in float32 and float64 (test_nvrtc)."""

@@ -10,7 +10,6 @@ axis so that an axis can meet itself, ``index(axis)`` counts from 0.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,8 @@ from seqc.frontend import syntax as s
 from seqc.frontend.constants import fold
 from seqc.frontend.expressions import Builder, TooLarge
 from seqc.frontend.functions import POINTWISE_FUNCTIONS, arity
-from seqc.ir.ops import CONDITIONS
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.ops import CONDITIONS, OF_SIGN
 
 #: The numbers of states for which such an algebra is written out.
 EXTENTS = (2, 3, 4)
@@ -28,9 +28,6 @@ _AXES = 4
 
 #: What goes along an axis, and the operation that joins two terms there.
 _ALONG = {"sum": "add", "max": "max", "min": "min", "logsumexp": "logaddexp"}
-_CHAIN = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
-_COMPARE = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
-_TRUTH = {name: getattr(operator, name) for name in _COMPARE.values()} | {"isset": bool}
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Expander:
         if isinstance(expr, s.Chain):
             left = self.value(expr.first)
             for op, operand in expr.rest:
-                left = self._pointwise(_CHAIN[op], [left, self.value(operand)], expr.span)
+                left = self._pointwise(OF_SIGN[op], [left, self.value(operand)], expr.span)
             return left
         if isinstance(expr, s.Signed):
             inner = self.value(expr.value)
@@ -95,7 +92,7 @@ class Expander:
         if isinstance(expr, s.Comparison) and len(expr.rest) == 1:
             sign, right = expr.rest[0]
             sides = [self.value(expr.first), self.value(right)]
-            return self._pointwise(_COMPARE[sign], sides, expr.span)
+            return self._pointwise(OF_SIGN[sign], sides, expr.span)
         if isinstance(expr, s.Call) and isinstance(expr.function, s.Name):
             return self._call(expr, expr.function.text)
         if isinstance(expr, s.Name):
@@ -149,7 +146,7 @@ class Expander:
                 condition = self.builder.graph.nodes[args[0]]
             sides = [self.builder.graph.value(a) for a in condition.args]
             if all(v is not None for v in sides):
-                return args[1] if _TRUTH[condition.op](*sides) else args[2]
+                return args[1] if OPERATIONS[condition.op].value(*sides) else args[2]
         return self.builder.add(op, *args, span=span)
 
     def _call(self, expr: s.Call, name: str) -> Cells | None:
@@ -181,7 +178,7 @@ class Expander:
             return None
         if name in POINTWISE_FUNCTIONS and plain and len(given) == arity(name):
             values = [self.value(a.value) for a in given]
-            return self._pointwise(POINTWISE_FUNCTIONS[name], values, expr.span)
+            return self._pointwise(name, values, expr.span)
         self._refuse("E090", f"an algebra with axes can't call `{name}` like this", expr.span)
         return None
 

@@ -11,7 +11,6 @@ from seqc.frontend.functions import (
     COMPLEX_FUNCTIONS,
     LATER_FUNCTIONS,
     MAPS,
-    POINTWISE_FUNCTIONS,
     REDUCTIONS,
     arity,
     usage,
@@ -100,8 +99,7 @@ def _pointwise(builder: Builder, expr: s.Call, name: str, call: Call | None) -> 
         if chosen is None:
             return None
         found[0] = chosen
-    op = POINTWISE_FUNCTIONS[name]
-    return builder.pointwise(op, *found, span=span, term=expr.span, call=call)
+    return builder.pointwise(name, *found, span=span, term=expr.span, call=call)
 
 
 def _complex_function(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Evaluation:

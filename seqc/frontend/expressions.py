@@ -18,12 +18,9 @@ from seqc.frontend.nodes import Budget, Call, Evaluation, NodeBuilder, Place, Si
 from seqc.frontend.problems import shorten
 from seqc.frontend.scope import KINDS, SEQUENCES
 from seqc.frontend.trampoline import run
-from seqc.ir.ops import CONDITIONS
+from seqc.ir.ops import CONDITIONS, OF_SIGN
 
 __all__ = ["Budget", "Builder", "Place", "TooLarge"]
-
-_CHAIN = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
-_COMPARE = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 
 
 class TooLarge(Exception):
@@ -108,7 +105,7 @@ class Builder(NodeBuilder):
                 left = None
                 continue
             span = s.join(expr.span, operand.span) if call is None else call.span
-            left = self.pointwise(_CHAIN[op], left, right, span=span, term=operand.span, call=call)
+            left = self.pointwise(OF_SIGN[op], left, right, span=span, term=operand.span, call=call)
         return left
 
     def _power(self, expr: s.Power, call: Call | None) -> Evaluation:
@@ -152,7 +149,7 @@ class Builder(NodeBuilder):
         if left is None or right is None:
             return None
         span = expr.span if call is None else call.span
-        op = _COMPARE[expr.rest[0][0]]
+        op = OF_SIGN[expr.rest[0][0]]
         return self.pointwise(op, left, right, span=span, term=expr.span, call=call)
 
     def _name(self, expr: s.Name, call: Call | None, span: Span) -> int | None:

@@ -6,16 +6,10 @@ softmax, …) is the prelude's business.
 
 from __future__ import annotations
 
-from seqc.ir.ops import POINTWISE
+from seqc.ir.operations import OPERATIONS
 
-#: Pointwise functions: language name -> operation.
-POINTWISE_FUNCTIONS: dict[str, str] = {
-    name: name
-    for name in (
-        "exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "abs", "sign", "floor",
-        "min", "max", "where", "tanh", "sigmoid", "softplus", "normcdf", "sin", "cos",
-    )
-}  # fmt: skip
+#: Pointwise functions: name -> number of arguments.
+POINTWISE_FUNCTIONS = {o.name: o.arity for o in OPERATIONS.values() if o.called}
 
 #: Reductions over a named axis; `max` and `min` are pointwise where the second argument is a value.
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
@@ -39,7 +33,6 @@ USAGE: dict[str, str] = {
     "max": "max(e, axis) or max(a, b)",
     "min": "min(e, axis) or min(a, b)",
     "where": "where(condition, then, else)",
-    "logaddexp": "logaddexp(a, b)",
     "index": "index(axis)",
     "cumsum": "cumsum(e, axis)",
     "shift": "shift(e, axis, k)",
@@ -51,7 +44,7 @@ USAGE: dict[str, str] = {
 }
 
 _ARITY: dict[str, int] = {
-    **{name: POINTWISE[op] for name, op in POINTWISE_FUNCTIONS.items()},
+    **POINTWISE_FUNCTIONS,
     "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2, "prefix": 3,
     **dict.fromkeys(sorted(COMPLEX_FUNCTIONS), 1),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How each pointwise operation maps intervals: one table, rounded outwards where inexact."""
+"""How functions map intervals, rounded outwards where inexact: what the records put together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+from seqc.ir.operations import floats
 from seqc.ir.verdict import Interval
-from seqc.symbolic.evaluate import FLOATS
 
 INF = math.inf
 
@@ -66,7 +66,7 @@ def _ends(candidates: list[tuple[float, bool, bool]]) -> Interval:
     return Interval(lo, hi, lo_open, hi_open)
 
 
-def _negate(x: Interval) -> Interval:
+def negate(x: Interval) -> Interval:
     return Interval(0.0 - x.hi, 0.0 - x.lo, x.hi_open, x.lo_open)
 
 
@@ -86,7 +86,7 @@ def _sum_end(a: float, a_open: bool, b: float, b_open: bool, side: float) -> tup
     return s, a_open or b_open
 
 
-def _add(a: Interval, b: Interval) -> Interval:
+def add(a: Interval, b: Interval) -> Interval:
     lo, lo_open = _sum_end(a.lo, a.lo_open, b.lo, b.lo_open, -INF)
     hi, hi_open = _sum_end(a.hi, a.hi_open, b.hi, b.hi_open, INF)
     return Interval(lo, hi, lo_open, hi_open)
@@ -105,7 +105,7 @@ def _product(a: float, a_open: bool, b: float, b_open: bool) -> tuple[float, boo
     return p, a_open or b_open, exact or Fraction(a) * Fraction(b) == Fraction(p)
 
 
-def _mul(a: Interval, b: Interval) -> Interval:
+def mul(a: Interval, b: Interval) -> Interval:
     out = _ends(
         [
             _product(x, xo, y, yo)
@@ -115,20 +115,20 @@ def _mul(a: Interval, b: Interval) -> Interval:
     )
     # Rounding a tiny product outwards must not cross zero: signs are exact.
     if (a.nonnegative and b.nonnegative) or (a.hi <= 0 and b.hi <= 0):
-        strict = (a.positive and b.positive) or (_negate(a).positive and _negate(b).positive)
+        strict = (a.positive and b.positive) or (negate(a).positive and negate(b).positive)
         if out.lo < 0 or (out.lo == 0 and strict):
             return Interval(0.0, out.hi, strict, out.hi_open)
     elif (a.nonnegative and b.hi <= 0) or (a.hi <= 0 and b.nonnegative):
-        return _negate(_mul(_negate(a), b))
+        return negate(mul(negate(a), b))
     return out
 
 
 def _reciprocal(x: Interval) -> Interval:
     """1 / x for an x of one sign that is never zero."""
     if x.hi <= 0:
-        return _negate(_reciprocal(_negate(x)))
+        return negate(_reciprocal(negate(x)))
     lo = 0.0 if x.hi == INF else 1 / x.hi
-    hi = INF if x.lo == 0 else FLOATS["div"](1.0, x.lo)
+    hi = INF if x.lo == 0 else floats.div(1.0, x.lo)
     exact_lo = lo == 0 or (math.isfinite(lo) and Fraction(lo) * Fraction(x.hi) == 1)
     exact_hi = math.isinf(hi) or hi == 0 or Fraction(hi) * Fraction(x.lo) == 1
     if not exact_lo:
@@ -140,19 +140,22 @@ def _reciprocal(x: Interval) -> Interval:
     return Interval(lo, hi, lo_open, hi_open)
 
 
-def _div(a: Interval, b: Interval) -> Interval:
-    if b.positive or _negate(b).positive:
-        return _mul(a, _reciprocal(b))
+def div(a: Interval, b: Interval) -> Interval:
+    if b.positive or negate(b).positive:
+        return mul(a, _reciprocal(b))
     if (a.nonnegative and b.nonnegative) or (a.hi <= 0 and b.hi <= 0):
         return Interval(0.0, INF, False, False)
     return EXTENDED
 
 
-def _increasing(
-    name: str, low: float, high: float, exact: tuple[float, ...] = (), slack: float = _SLACK
+def increasing(
+    f: Callable[[float], float],
+    low: float,
+    high: float,
+    exact: tuple[float, ...] = (),
+    slack: float = _SLACK,
 ) -> Callable[[Interval], Interval]:
     """An increasing function with the open range (low, high); the ends only at infinity."""
-    f = FLOATS[name]
 
     def transfer(x: Interval) -> Interval:
         lo, hi = f(x.lo), f(x.hi)
@@ -174,9 +177,9 @@ def _increasing(
     return transfer
 
 
-def _logarithm(name: str, pole: float, exact: float) -> Callable[[Interval], Interval]:
-    f = FLOATS[name]
-
+def logarithm(
+    f: Callable[[float], float], pole: float, exact: float
+) -> Callable[[Interval], Interval]:
     def transfer(x: Interval) -> Interval:
         if x.hi < pole or (x.hi == pole and x.hi_open):
             return EXTENDED  # defined nowhere
@@ -192,7 +195,7 @@ def _logarithm(name: str, pole: float, exact: float) -> Callable[[Interval], Int
     return transfer
 
 
-def _sqrt(x: Interval) -> Interval:
+def sqrt(x: Interval) -> Interval:
     if x.hi < 0:
         return EXTENDED
     lo = 0.0 if x.lo <= 0 else max(_down(math.sqrt(x.lo)), 0.0)
@@ -201,40 +204,40 @@ def _sqrt(x: Interval) -> Interval:
     return Interval(lo, hi, lo_open, x.hi_open)
 
 
-def _abs(x: Interval) -> Interval:
+def absolute(x: Interval) -> Interval:
     if x.lo >= 0:
         return x
     if x.hi <= 0:
-        return _negate(x)
+        return negate(x)
     hi = max(-x.lo, x.hi)
     hi_open = all(o for v, o in ((-x.lo, x.lo_open), (x.hi, x.hi_open)) if v == hi)
     return Interval(0.0, hi, False, hi_open)
 
 
-def _sign(x: Interval) -> Interval:
+def sign(x: Interval) -> Interval:
     lo = 1.0 if x.positive else 0.0 if x.nonnegative else -1.0
-    hi = -1.0 if _negate(x).positive else 0.0 if x.hi <= 0 else 1.0
+    hi = -1.0 if negate(x).positive else 0.0 if x.hi <= 0 else 1.0
     return Interval(lo, hi, False, False)
 
 
-def _floor(x: Interval) -> Interval:
-    lo, hi = FLOATS["floor"](x.lo), FLOATS["floor"](x.hi)
+def floor(x: Interval) -> Interval:
+    lo, hi = floats.floor(x.lo), floats.floor(x.hi)
     return Interval(lo, hi, math.isinf(lo) and x.lo_open, math.isinf(hi) and x.hi_open)
 
 
-def _maximum(a: Interval, b: Interval) -> Interval:
+def maximum(a: Interval, b: Interval) -> Interval:
     lo, hi = max(a.lo, b.lo), max(a.hi, b.hi)
     lo_open = any(x.lo_open for x in (a, b) if x.lo == lo)
     hi_open = all(x.hi_open for x in (a, b) if x.hi == hi)
     return Interval(lo, hi, lo_open, hi_open)
 
 
-def _minimum(a: Interval, b: Interval) -> Interval:
-    return _negate(_maximum(_negate(a), _negate(b)))
+def minimum(a: Interval, b: Interval) -> Interval:
+    return negate(maximum(negate(a), negate(b)))
 
 
-def _logaddexp(a: Interval, b: Interval) -> Interval:
-    f = FLOATS["logaddexp"]
+def logaddexp(a: Interval, b: Interval) -> Interval:
+    f = floats.logaddexp
     lo, hi = f(a.lo, b.lo), f(a.hi, b.hi)
     lo_open = lo < INF and (a.lo_open or b.lo_open)
     hi_open = all(x.hi_open for x in (a, b) if x.hi == hi) if math.isinf(hi) else True
@@ -248,16 +251,16 @@ def _logaddexp(a: Interval, b: Interval) -> Interval:
 def _power_end(x: float, x_open: bool, n: int) -> tuple[float, bool, bool]:
     if x == 0 or math.isinf(x):
         return x**n, x_open, True
-    p = FLOATS["pow"](x, n)
+    p = floats.pow(x, n)
     if math.isinf(p) or p == 0:
         return p, True, False
     return p, x_open, Fraction(x) ** n == Fraction(p)
 
 
-def _pow(x: Interval, y: Interval) -> Interval:
+def power(x: Interval, y: Interval) -> Interval:
     n = y.lo
     if y.lo == y.hi and 0 < abs(n) <= 64 and n == math.floor(n):
-        base, size = (_abs(x) if n % 2 == 0 else x), int(abs(n))
+        base, size = (absolute(x) if n % 2 == 0 else x), int(abs(n))
         power = _ends(
             [
                 _power_end(base.lo, base.lo_open, size),  # increasing, so end by end
@@ -266,45 +269,15 @@ def _pow(x: Interval, y: Interval) -> Interval:
         )
         if base.nonnegative and power.lo <= 0:
             power = Interval(0.0, power.hi, base.positive, power.hi_open)
-        return power if n > 0 else _div(Interval(1.0, 1.0, False, False), power)
+        return power if n > 0 else div(Interval(1.0, 1.0, False, False), power)
     if x.positive:
-        return _EXP(_mul(_LOG(x), y))
+        return EXP(mul(LOG(x), y))
     return Interval(0.0, INF, False, False) if x.nonnegative else EXTENDED
 
 
-def _bounded(lo: float, hi: float) -> Callable[..., Interval]:
+def bounded(lo: float, hi: float) -> Callable[..., Interval]:
     return lambda *_: Interval(lo, hi, False, False)
 
 
-_EXP = _increasing("exp", 0.0, INF, (0.0,))
-_LOG = _logarithm("log", 0.0, 1.0)
-
-#: operation -> the interval of its value, given those of its arguments.
-TRANSFER: dict[str, Callable[..., Interval]] = {
-    "add": _add,
-    "sub": lambda a, b: _add(a, _negate(b)),
-    "mul": _mul,
-    "div": _div,
-    "neg": _negate,
-    "pow": _pow,
-    "exp": _EXP,
-    "expm1": _increasing("expm1", -1.0, INF, (0.0,)),
-    "log": _LOG,
-    "log1p": _logarithm("log1p", -1.0, 0.0),
-    "logaddexp": _logaddexp,
-    "sqrt": _sqrt,
-    "abs": _abs,
-    "sign": _sign,
-    "floor": _floor,
-    "min": _minimum,
-    "max": _maximum,
-    "tanh": _increasing("tanh", -1.0, 1.0, (0.0,)),
-    "sigmoid": _increasing("sigmoid", 0.0, 1.0, (0.0,)),
-    "softplus": _increasing("softplus", 0.0, INF),
-    "normcdf": _increasing("normcdf", 0.0, 1.0, (0.0,), 1e-12),
-    "sin": _bounded(-1.0, 1.0),
-    "cos": _bounded(-1.0, 1.0),
-    "stop": lambda x: x,
-    "graft": lambda value, x, slope: value,
-    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne", "isset"), _bounded(0.0, 1.0)),
-}
+EXP = increasing(floats.exp, 0.0, INF, (0.0,))
+LOG = logarithm(floats.log, 0.0, 1.0)

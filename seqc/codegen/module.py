@@ -21,6 +21,7 @@ from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel, moving, steady
+from seqc.ir.ops import TORCH_HELPERS
 from seqc.ir.plan import KernelStage, Plan
 from seqc.ir.signature import Parameter, signature
 
@@ -33,8 +34,8 @@ IMPORTS = {
     "seqc.runtime.kernels": "FusedKernel",
     "seqc.runtime.layer": "Layer",
     "seqc.runtime.maps": "project turn_rows",
-    "seqc.runtime.pointwise": (
-        "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
+    "seqc.runtime.pointwise": " ".join(
+        sorted({"choose", "guard", "numeric", "pick", "shift"} | TORCH_HELPERS - {"graft"})
     ),
     "seqc.runtime.sequence": (
         "stacked started centred_windows convolve full lagged last_step push remember split windows"

@@ -13,19 +13,22 @@ from seqc.codegen.names import Namer
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, Node
 from seqc.ir.operations import OPERATIONS
-from seqc.ir.ops import INFIX, POINTWISE
+from seqc.ir.ops import INFIX, POINTWISE, TORCH_HELPERS
 
 _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
-RESERVED = frozenset(
-    """
+RESERVED = (
+    frozenset(
+        """
     self torch Tensor project state inputs keep wide stored dtype extents resets scalars batch steps
-    math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
+    math guard pick linear lagged windows remember
     push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
     numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
-    Layer FusedKernel KernelSpec contract graft turn_rows
+    Layer FusedKernel KernelSpec contract turn_rows
     t range len int float tuple
     """.split()
+    )
+    | TORCH_HELPERS
 )
 
 
@@ -260,7 +263,7 @@ class TorchPrinter:
             return made(args[0].code, args[0].binds)
         inner = ", ".join(a.code for a in args)
         if number:
-            return made(f"numeric({node.op!r}, {inner})", _ATOM)
+            return made(f"numeric({OPERATIONS[node.op].torch}, {inner})", _ATOM)
         return made(f"{OPERATIONS[node.op].torch}({inner})", _ATOM)
 
 

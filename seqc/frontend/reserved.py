@@ -5,6 +5,7 @@ from __future__ import annotations
 from seqc.frontend.functions import BUILTIN
 from seqc.frontend.limits import MAX_NAME
 from seqc.frontend.scan import STATEMENT_WORDS
+from seqc.ir.ops import TORCH_HELPERS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -36,13 +37,13 @@ LAYER_ATTRIBUTES = _words(
 )
 
 #: What a generated module has at its top beside its layers (a test compares them with one).
-MODULE_NAMES = _words(
+MODULE_NAMES = TORCH_HELPERS | _words(
     """
     CPP_ENTRIES CPP_HEADERS CUDA_ENTRIES CUDA_HEADERS
     Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
-    annotations begin centred_windows choose contract convolve full graft guard
-    keep_mask lagged last_step linear logaddexp math maximum minimum numeric pick project push
-    remember shift sigmoid softplus split spread_axes spread_to stacked started state_dtype
+    annotations begin centred_windows choose contract convolve full guard
+    keep_mask lagged last_step linear math numeric pick project push
+    remember shift split spread_axes spread_to stacked started state_dtype
     storage_dtype torch turn_rows windows
     """
 )

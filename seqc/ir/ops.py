@@ -23,6 +23,10 @@ INFIX: dict[str, tuple[str, int]] = {
     o.name: (o.sign, o.binds) for o in OPERATIONS.values() if o.sign
 }
 
+#: What operations are printed as for PyTorch, if not PyTorch's own: functions of
+#: seqc.runtime.pointwise, and ``graft``, which has a file to itself.
+TORCH_HELPERS = frozenset(o.torch for o in OPERATIONS.values() if "." not in o.torch)
+
 #: The operation that a sign of the language stands for.
 OF_SIGN: dict[str, str] = {sign: name for name, (sign, _) in INFIX.items()}
 

@@ -37,6 +37,7 @@ def interval_of(text: str, stable: bool = False) -> Interval:
         ("-softplus(x)", "(-inf, 0)"),
         ("expm1(x)", "(-1, inf)"),
         ("normcdf(x)", "(0, 1)"),
+        ("erf(x)", "(-1, 1)"),
         ("sigmoid(x) * sigmoid(y)", "(0, 1)"),
         ("sigmoid(x) * tanh(y)", "(-1, 1)"),
         ("1 - sigmoid(x) * sigmoid(y)", "(0, 1)"),

@@ -87,6 +87,15 @@ FUNCTIONS = (
         derivative=("0.3989422804014327 * exp(-0.5 * (x * x))",),
         named=True, cost=TRANSCENDENTAL, torch="torch.special.ndtr",
     ),
+    # The error function, which is 2 normcdf(x sqrt(2)) - 1; that cancels near 0.
+    Operation(
+        "erf", 1,
+        value=math.erf,
+        definition=lambda m, x: m.erf(x),
+        range=ranges.increasing(math.erf, -1.0, 1.0, (0.0,)),
+        derivative=("1.1283791670955126 * exp(-(x * x))",),
+        cost=TRANSCENDENTAL,
+    ),
     Operation(
         "sin", 1,
         value=floats.periodic(math.sin),

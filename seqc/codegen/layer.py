@@ -249,7 +249,7 @@ class ParallelLines:
             e.printer.say(m.span)
             e.printer._line_said = None
         # A depthwise map meets its source channel by channel, so its result is turned instead.
-        turned = [m for m in maps if not m.depthwise]
+        turned = [m for m in maps if not m.by_channel]
         weights = [
             rows(m, f"self.{m.prefix}.weight") if m in turned else f"self.{m.prefix}.weight"
             for m in maps
@@ -266,16 +266,9 @@ class ParallelLines:
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)
-        if first.kind == "conv":
-            window = e.window(r.nodes[stage.nodes[0]], first)
-            self.out.append(
-                f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)"
-            )
-        else:
-            parts = list(map(e.flat, stage.sources, first.sources))
-            source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
-            self.out.append(f"{name} = project({source}, {weight}, {bias})")
-        if first.depthwise and first.order:
+        sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
+        if first.by_channel and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
             self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name

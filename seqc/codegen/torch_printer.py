@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from seqc.codegen.names import Namer
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, Node
+from seqc.ir.maps import MAP_FUNCTIONS
 from seqc.ir.operations import OPERATIONS
 from seqc.ir.ops import INFIX, POINTWISE, TORCH_HELPERS
 
@@ -20,15 +21,15 @@ _ATOM, _UNARY = 9, 7
 RESERVED = (
     frozenset(
         """
-    self torch Tensor project state inputs keep wide stored dtype extents resets scalars batch steps
-    math guard pick linear lagged windows remember
-    push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
-    numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
-    Layer FusedKernel KernelSpec contract turn_rows
+    self torch Tensor state inputs keep wide stored dtype extents resets scalars batch steps
+    math guard pick lagged windows remember push cls stacked started state_dtype storage_dtype
+    NamedTuple like fresh shift arange numeric choose full split last_step centred_windows begin
+    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows
     t range len int float tuple
     """.split()
     )
     | TORCH_HELPERS
+    | MAP_FUNCTIONS.keys()
 )
 
 

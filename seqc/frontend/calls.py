@@ -10,7 +10,6 @@ from seqc.frontend.functions import (
     BUILTIN,
     COMPLEX_FUNCTIONS,
     LATER_FUNCTIONS,
-    MAPS,
     REDUCTIONS,
     arity,
     usage,
@@ -20,6 +19,7 @@ from seqc.frontend.maps import learned_map
 from seqc.frontend.nodes import Call, Evaluation, SizeName
 from seqc.frontend.prefixes import prefix_mask
 from seqc.frontend.problems import a_number, shorten
+from seqc.ir.maps import MAPS
 from seqc.ir.ops import CONDITIONS
 
 

@@ -10,7 +10,7 @@ from seqc.frontend import syntax as s
 from seqc.frontend.functions import INITS
 from seqc.frontend.problems import Problems, a_number
 from seqc.frontend.trampoline import run
-from seqc.ir.recurrence import Init
+from seqc.ir.maps import Init
 
 _Fold = Generator[Any, "float | None", "float | None"]
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
-from seqc.frontend.functions import BUILTIN, LATER_FUNCTIONS, MAPS
+from seqc.frontend.functions import BUILTIN, LATER_FUNCTIONS
 from seqc.frontend.order import components
 from seqc.frontend.problems import Problems, a_number, shorten
 from seqc.frontend.reserved import refusal
+from seqc.ir.maps import MAPS
 
 #: Names that stand for numbers; anything else that a spec defines may hide them.
 NUMBERS = ("pi", "inf")

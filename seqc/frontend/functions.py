@@ -6,6 +6,7 @@ softmax, …) is the prelude's business.
 
 from __future__ import annotations
 
+from seqc.ir.maps import MAPS
 from seqc.ir.operations import OPERATIONS
 
 #: Pointwise functions: name -> number of arguments.
@@ -13,12 +14,6 @@ POINTWISE_FUNCTIONS = {o.name: o.arity for o in OPERATIONS.values() if o.called}
 
 #: Reductions over a named axis; `max` and `min` are pointwise where the second argument is a value.
 REDUCTIONS = frozenset({"sum", "mean", "max", "min"})
-
-#: Learned maps and their keyword arguments.
-MAPS: dict[str, tuple[str, ...]] = {
-    "linear": ("bias", "weight"),
-    "conv": ("width", "causal", "depthwise", "bias", "weight"),
-}
 
 #: Functions that look along an axis or make a mask.
 STRUCTURAL_FUNCTIONS = frozenset({"index", "cumsum", "shift", "rename", "drop", "prefix"})
@@ -39,13 +34,13 @@ USAGE: dict[str, str] = {
     "rename": "rename(e, old = new)",
     "drop": "drop(e, p)",
     "prefix": "prefix(share, sharpness, epsilon)",
-    "linear": "linear(a, b, …, bias = true, weight = init)",
-    "conv": "conv(x[t], width, causal = true, depthwise = false)",
+    **{name: m.usage for name, m in MAPS.items()},
 }
 
 _ARITY: dict[str, int] = {
     **POINTWISE_FUNCTIONS,
-    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "conv": 2, "prefix": 3,
+    "sum": 2, "mean": 2, "index": 1, "cumsum": 2, "shift": 3, "drop": 2, "prefix": 3,
+    **{name: m.arity + len(m.counts) for name, m in MAPS.items() if m.arity},
     **dict.fromkeys(sorted(COMPLEX_FUNCTIONS), 1),
 }  # fmt: skip
 

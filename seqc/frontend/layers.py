@@ -20,7 +20,8 @@ from seqc.frontend.problems import Problems, listing, shorten
 from seqc.frontend.scope import KINDS, SEQUENCES, Scope, Symbol
 from seqc.frontend.solves import read_solves
 from seqc.frontend.warnings import warn_flat, warn_outer_products, warn_unused
-from seqc.ir.recurrence import Equation, Init, Param, Recurrence, Solve, State
+from seqc.ir.maps import Init
+from seqc.ir.recurrence import Equation, Param, Recurrence, Solve, State
 
 LATER_STATEMENTS = {
     "space": ("E100", "flatten the space into an axis: `size pixels`"),

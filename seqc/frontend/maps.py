@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from seqc.diagnostics import Label
 from seqc.frontend import syntax as s
 from seqc.frontend.complexes import SUFFIXES
 from seqc.frontend.constants import read_init
 from seqc.frontend.expressions import Builder
-from seqc.frontend.functions import MAPS, usage
+from seqc.frontend.functions import usage
 from seqc.frontend.limits import MAX_LAG
 from seqc.frontend.nodes import Call, Evaluation
 from seqc.frontend.problems import a_number, shorten
-from seqc.ir.recurrence import Init, LearnedMap
+from seqc.ir.maps import MAPS, Init, LearnedMap
 
 
 def count_maps(expr: s.Expr) -> int:
@@ -26,30 +29,37 @@ def count_maps(expr: s.Expr) -> int:
 
 
 def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) -> Evaluation:
-    """The `map` node of `linear(…)` or `conv(…)`."""
+    """The `map` node of `linear(…)`, `conv(…)` or another learned map."""
+    made = MAPS[kind]
     positional = [a.value for a in expr.arguments if a.keyword is None]
-    options = _options(builder, expr, kind)
-    width: int | str | None = 1
-    if kind == "conv":
-        positional += [
-            a.value for a in expr.arguments if a.keyword is not None and a.keyword.text == "width"
-        ]
-        if len(positional) != 2:
-            builder.error(
-                "E060",
-                f"`conv` takes a sequence and a width, not {a_number(len(positional), 'argument')}",
-                expr.span,
-                call,
-                hint=f"write `{usage('conv')}`",
-            )
-            positional, width = positional[:1], None
-        else:
-            width = _width(builder, positional.pop())
+    options = _options(builder, expr, made)
+    positional += [
+        a.value for a in expr.arguments if a.keyword is not None and a.keyword.text in made.counts
+    ]
+    wanted = made.arity + len(made.counts)
+    if made.arity and len(positional) != wanted:
+        given = a_number(len(positional), "argument")
+        builder.error(
+            "E060",
+            f"`{kind}` takes {made.takes}, not {given}",
+            expr.span,
+            call,
+            hint=f"write `{usage(kind)}`",
+        )
+        positional, options = positional[: made.arity], None
     elif not positional:
         builder.error(
-            "E060", "`linear` takes a value or more", expr.span, call, hint="write `linear(x[t])`"
+            "E060",
+            f"`{kind}` takes {made.takes}",
+            expr.span,
+            call,
+            hint=f"write `{made.example}`",
         )
         return None
+    else:
+        for name in reversed(made.counts):
+            count = _count(builder, positional.pop(), made, name)
+            options = None if options is None or count is None else {**options, name: count}
     values = []
     for argument in positional:
         value = yield builder.real(argument, call, f"map its parts: `{kind}(re(…), im(…))`")
@@ -73,18 +83,20 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         for argument, v in zip(positional, values, strict=True)
         if v is not None
     )
-    if options is None or width is None or prefix is None or axes is None:
+    if options is None or prefix is None or axes is None:
         return None
     if len(sources) < len(values):
         return None
-    bias, weight, causal, depthwise = options
-    flat = builder.place.order or axes
-    if depthwise and set(sources[0]) == set(axes):
-        sources = (flat,)  # a channel is mapped to that of its name
-    if depthwise and _extents(builder, sources[0]) != _extents(builder, flat):
+    learned = made(
+        prefix, sources, axes, order=builder.place.order, span=expr.span, **options
+    )  # fmt: skip
+    flat = learned.declared
+    if learned.by_channel and set(sources[0]) == set(axes):
+        learned = replace(learned, sources=(flat,))  # a channel is mapped to that of its name
+    if learned.by_channel and _extents(builder, learned.sources[0]) != _extents(builder, flat):
         builder.error(
             "E069",
-            "a depthwise convolution keeps its axes",
+            f"a depthwise {made.noun} keeps its axes",
             expr.span,
             call,
             label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(flat) or '1'})",
@@ -96,12 +108,7 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     names = [f"{prefix}.{part}" for part in SUFFIXES] if builder.place.complex else [prefix]
     nodes = []
     for name in names:
-        builder.maps.append(
-            LearnedMap(
-                kind, name, sources, axes, bias, weight, width, causal, depthwise, expr.span,
-                builder.place.order,
-            )
-        )  # fmt: skip
+        builder.maps.append(replace(learned, prefix=name))
         index = (len(builder.maps) - 1,)
         nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
     return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
@@ -133,9 +140,10 @@ def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
     return True
 
 
-def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, bool, bool] | None:
-    """The keyword arguments (bias, weight, causal, depthwise); None where one is wrong."""
-    flags = {"bias": True, "causal": True, "depthwise": False}
+def _options(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
+    """The flags and the weight's start, by name; None where one is wrong."""
+    kind, known = made.kind, (*made.counts, *made.flags, "weight")
+    flags = dict(made.flags)
     weight: Init | None = Init()
     sound = True
     seen: dict[str, s.Name] = {}
@@ -151,8 +159,8 @@ def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, boo
                 sound = False
             continue
         name = argument.keyword.text
-        if name not in MAPS[kind]:
-            hint = builder.problems.guess(name, MAPS[kind], f"write `{usage(kind)}`")
+        if name not in known:
+            hint = builder.problems.guess(name, known, f"write `{usage(kind)}`")
             builder.problems.error(
                 "E061",
                 f"`{kind}` has no argument called `{shorten(name)}`",
@@ -168,7 +176,7 @@ def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, boo
                 related=[Label(seen[name].span, "first here")],
             )
             sound = False
-        elif name == "width":
+        elif name in made.counts:
             pass  # taken with the positional arguments
         elif name == "weight":
             weight = read_init(argument.value, builder.problems)
@@ -187,22 +195,22 @@ def _options(builder: Builder, expr: s.Call, kind: str) -> tuple[bool, Init, boo
         seen[name] = argument.keyword
     if not sound or weight is None:
         return None
-    return flags["bias"], weight, flags["causal"], flags["depthwise"]
+    return {**flags, "weight": weight}
 
 
-def _width(builder: Builder, expr: s.Expr) -> int | str | None:
-    """The width of a convolution: a positive whole number or a size."""
+def _count(builder: Builder, expr: s.Expr, made: type[LearnedMap], name: str) -> int | str | None:
+    """Such as the width of a convolution: a positive whole number or a size."""
     if isinstance(expr, s.Number) and expr.whole is not None and 1 <= expr.whole <= MAX_LAG:
         return expr.whole
     if isinstance(expr, s.Name) and builder.scope.is_size(expr.text):
         builder.scope.symbols[expr.text].used = True
         return expr.text
-    hint = "write `conv(x[t], 3)`, or declare `size width = 3`"
+    hint = f"write `{made.example}`, or declare `size {name} = 3`"
     if isinstance(expr, s.Name) and expr.text not in builder.scope.symbols:
         hint = builder.problems.guess(expr.text, builder.scope.axis_order, hint)
     builder.problems.error(
         "E062",
-        "the width of a convolution is a positive whole number or a size",
+        f"the {name} of a {made.noun} is a positive whole number or a size",
         expr.span,
         hint=hint,
     )

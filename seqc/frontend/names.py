@@ -14,7 +14,8 @@ from seqc.frontend.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.problems import Problems, shorten
 from seqc.frontend.reserved import refusal
 from seqc.frontend.scope import KINDS, Scope, Symbol
-from seqc.ir.recurrence import Init, Input, Param, Size
+from seqc.ir.maps import Init
+from seqc.ir.recurrence import Input, Param, Size
 
 
 class Declarations:

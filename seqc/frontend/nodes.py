@@ -14,8 +14,9 @@ from seqc.frontend.limits import MAX_TERMS
 from seqc.frontend.problems import Problems
 from seqc.frontend.scope import Scope, Symbol
 from seqc.ir.graph import GraphBuilder
+from seqc.ir.maps import LearnedMap
 from seqc.ir.ops import CONDITIONS
-from seqc.ir.recurrence import Application, LearnedMap
+from seqc.ir.recurrence import Application
 
 Evaluation = Generator[Any, "int | None", "int | None"]
 

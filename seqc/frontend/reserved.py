@@ -5,6 +5,7 @@ from __future__ import annotations
 from seqc.frontend.functions import BUILTIN
 from seqc.frontend.limits import MAX_NAME
 from seqc.frontend.scan import STATEMENT_WORDS
+from seqc.ir.maps import MAP_FUNCTIONS
 from seqc.ir.ops import TORCH_HELPERS
 
 
@@ -37,15 +38,19 @@ LAYER_ATTRIBUTES = _words(
 )
 
 #: What a generated module has at its top beside its layers (a test compares them with one).
-MODULE_NAMES = TORCH_HELPERS | _words(
-    """
+MODULE_NAMES = (
+    TORCH_HELPERS
+    | MAP_FUNCTIONS.keys()
+    | _words(
+        """
     CPP_ENTRIES CPP_HEADERS CUDA_ENTRIES CUDA_HEADERS
     Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
-    annotations begin centred_windows choose contract convolve full guard
-    keep_mask lagged last_step linear math numeric pick project push
+    annotations begin centred_windows choose contract full guard
+    keep_mask lagged last_step math numeric pick push
     remember shift split spread_axes spread_to stacked started state_dtype
     storage_dtype torch turn_rows windows
     """
+    )
 )
 
 PYTHON_KEYWORDS = _words(

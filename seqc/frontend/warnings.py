@@ -120,7 +120,7 @@ def warn_flat(recurrence: Recurrence, problems: Problems) -> None:
             span = next(p.span for p in recurrence.params if p.name == name)
             what = f"the parameter `{name}`"
         elif node.op == "map":
-            learned = recurrence.maps[int(node.attrs[0])]
+            learned = recurrence.map_of(node)
             span, what = learned.span, f"the learned map `{learned.prefix}`"
         else:
             continue

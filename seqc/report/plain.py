@@ -94,7 +94,7 @@ def formulas(recurrence: Recurrence) -> Formulas:
                 name, lag = node.attrs
                 return f"{name}[t]" if lag == 0 else f"{name}[t-{lag}]"
             case "map":
-                m = recurrence.maps[int(node.attrs[0])]
+                m = recurrence.map_of(node)
                 parts = [names.get(a) or leaf(a) or "…" for a in node.args]
                 return f"{m.kind}<{m.prefix}>({', '.join(parts)})"
         return None

@@ -15,6 +15,7 @@ from seqc.frontend import syntax as s
 from seqc.frontend.lags import Lag, read_lag
 from seqc.frontend.problems import Problems, listing
 from seqc.frontend.scope import SEQUENCES, Scope
+from seqc.ir.maps import MAPS
 
 #: A cycle is shown by this many labels at most.
 MAX_CYCLE_LABELS = 8
@@ -27,7 +28,7 @@ class Reference:
     name: str
     lag: Lag
     span: Span
-    convolved: bool = False
+    windowed: bool = False
 
 
 def references(expr: s.Expr, scope: Scope, problems: Problems) -> tuple[Reference, ...]:
@@ -35,31 +36,32 @@ def references(expr: s.Expr, scope: Scope, problems: Problems) -> tuple[Referenc
     found: list[Reference] = []
     todo: list[tuple[s.Expr, bool]] = [(expr, False)]
     while todo:
-        term, convolved = todo.pop()
+        term, windowed = todo.pop()
         if isinstance(term, s.Name):
             symbol = scope.symbols.get(term.text)
             if symbol is not None:
                 symbol.used = True
                 if symbol.kind == "constant":
-                    found.append(Reference(term.text, 0, term.span, convolved))
+                    found.append(Reference(term.text, 0, term.span, windowed))
         elif isinstance(term, s.Indexed):
             if not isinstance(term.base, s.Name):
-                todo.append((term.base, convolved))
+                todo.append((term.base, windowed))
                 continue
             symbol = scope.symbols.get(term.base.text)
             lag = read_lag(term, scope, problems)
             if symbol is not None:
                 symbol.used = True
                 if lag is not None and symbol.kind in SEQUENCES:
-                    found.append(Reference(term.base.text, lag, term.span, convolved))
+                    found.append(Reference(term.base.text, lag, term.span, windowed))
         elif isinstance(term, s.Call):
             name = term.function
-            inside = convolved or (isinstance(name, s.Name) and name.text == "conv")
+            window = isinstance(name, s.Name) and name.text in MAPS and MAPS[name.text].windowed
+            inside = windowed or window
             todo.extend((a.value, inside) for a in reversed(term.arguments))
             if not isinstance(name, s.Name):
-                todo.append((name, convolved))
+                todo.append((name, windowed))
         else:
-            todo.extend((c, convolved) for c in reversed(s.children(term)))
+            todo.extend((c, windowed) for c in reversed(s.children(term)))
     return tuple(found)
 
 
@@ -143,7 +145,7 @@ def _check_loop(
     for r in refs:
         if r.name not in members:
             continue
-        if r.convolved:
+        if r.windowed:
             problems.error(
                 "E050",
                 f"a convolution in the loop of `{name}`",

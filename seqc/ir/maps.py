@@ -58,6 +58,8 @@ class LearnedMap:
     counts: ClassVar[tuple[str, ...]] = ()
     #: What is true or false, where a spec does not say.
     flags: ClassVar[Mapping[str, bool]] = MappingProxyType({"bias": True})
+    #: Whether it may see steps other than the present one.
+    windowed: ClassVar[bool] = False
     #: The runtime's functions that it is printed as, by the module of seqc.runtime they are in.
     runtime: ClassVar[Mapping[str, str]]
     #: Between weight and source where a formula is drawn; empty: nothing.
@@ -170,6 +172,7 @@ class Conv(LearnedMap):
     example = "conv(x[t], 3)"
     arity = 1
     counts = ("width",)
+    windowed = True
     flags = MappingProxyType({"causal": True, "depthwise": False, "bias": True})
     runtime = MappingProxyType({"convolve": "sequence"})
     sign = "∗"

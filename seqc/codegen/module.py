@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 
 from seqc.codegen.layer import (
     LayerView,
@@ -58,12 +58,12 @@ _HERE = "<imports>"
 
 def print_imports(text: str) -> str:
     """The imports of a module whose text is otherwise complete."""
-    text = re.sub(r'r""".*?"""', "", text, flags=re.DOTALL)  # the C++ has names of its own
-    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"#.*", "", text)))
+    tree = ast.parse(text.replace(_HERE, ""))
+    words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     groups: list[list[str]] = [[], [], []]
-    if re.search(r"\bmath\.", text):
+    if "math" in words:
         groups[0].append("import math")
-    if re.search(r"\btorch\.", text):
+    if "torch" in words:
         groups[1].append("import torch")
     for module, names in IMPORTS.items():
         used = [n for n in names if n in words]

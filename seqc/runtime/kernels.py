@@ -26,7 +26,7 @@ from seqc.runtime.tables import empty
 
 require_torch(torch.__version__)
 
-NAMESPACE = "seqc"
+NAMESPACE = __name__.partition(".")[0]  # a standalone module has another
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _REGISTERING = threading.Lock()
 

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 
 from seqc.codegen.contractions import contract, renamed, reordered
 from seqc.codegen.names import Namer
+from seqc.codegen.parameters import product_text
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
 from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import Node
+from seqc.ir.maps import LearnedMap, Window
 from seqc.ir.plan import History, KernelStage, Plan
-from seqc.ir.recurrence import LearnedMap, time_varying
+from seqc.ir.recurrence import time_varying
 
 
 class Equations:
@@ -109,7 +111,7 @@ class Equations:
         return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
 
     def map_name(self, node: Node) -> str:
-        prefix = self.recurrence.maps[int(node.attrs[0])].prefix
+        prefix = self.recurrence.map_of(node).prefix
         return prefix.replace(".", "_") + "_pre"
 
     def across(self, node: Node) -> Text:
@@ -140,8 +142,8 @@ class Equations:
     def mask(self, node: Node) -> Text:
         raise AssertionError(f"{node}: dropout where all is constant in time")
 
-    def window(self, node: Node, m: LearnedMap) -> str:
-        raise AssertionError(f"{node}: a convolution where all is constant in time")
+    def window(self, node: Node, order: tuple[str, ...], window: Window) -> str:
+        raise AssertionError(f"{node}: a window where all is constant in time")
 
     # Learned maps --------------------------------------------------------------------
 
@@ -164,16 +166,17 @@ class Equations:
         code = f"({code})" if axes and len(axes) == 1 and value.binds < 9 else code
         return f"{code}.expand({self.leading}, -1)"
 
+    def map_sources(self, node: Node, m: LearnedMap) -> list[str]:
+        """What a learned map is called with: its arguments flat, or a window over its one."""
+        if m.window is not None:
+            return [self.window(node, m.sources[0], m.window)]
+        return list(map(self.flat, node.args, m.sources))
+
     def map(self, node: Node) -> Text:
         """A learned map of one step, widened to the dtype of states."""
-        m = self.recurrence.maps[int(node.attrs[0])]
+        m = self.recurrence.map_of(node)
         bias = f"self.{m.prefix}.bias" if m.bias else "None"
-        if m.kind == "conv":
-            window = self.window(node, m)
-            code = f"convolve({window}, self.{m.prefix}.weight, {bias}, {m.depthwise}, wide)"
-        else:
-            sources = ", ".join(map(self.flat, node.args, m.sources))
-            code = f"linear(({sources},), self.{m.prefix}.weight, {bias}, wide)"
+        code = m.step(self.map_sources(node, m), f"self.{m.prefix}.weight", bias)
         return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
 
 
@@ -217,16 +220,15 @@ class StepEquations(Equations):
             return Text(f"inputs[{position}]", axes=node.axes)
         return super().map(node)
 
-    def window(self, node: Node, m: LearnedMap) -> str:
+    def window(self, node: Node, order: tuple[str, ...], window: Window) -> str:
         field = window_field(self.plan, node)
-        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
-        value = self.flat(node.args[0], m.sources[0])
-        past = flat_past(f"state.{field.name}", field.axes, m.sources[0])
-        return f"push({past}, {value}, {width})"
+        value = self.flat(node.args[0], order)
+        past = flat_past(f"state.{field.name}", field.axes, order)
+        return f"push({past}, {value}, {product_text((window.width,))})"
 
 
 def window_field(plan: Plan, node: Node) -> History:
-    """The state's field that holds a convolution's window."""
+    """The state's field that holds a learned map's window."""
     name = plan.recurrence.window_name(node)
     return next(h for h in plan.histories if h.name == name)
 
@@ -259,7 +261,7 @@ def non_causal(plan: Plan) -> tuple[int, ...]:
     """Maps that see later steps, so that a step-by-step run needs them computed ahead."""
     maps = plan.recurrence.maps
     used = {int(n.attrs[0]) for n in plan.recurrence.nodes if n.op == "map"}
-    return tuple(i for i, m in enumerate(maps) if i in used and m.kind == "conv" and not m.causal)
+    return tuple(i for i, m in enumerate(maps) if i in used and m.sees_later)
 
 
 class SequenceEquations(Equations):
@@ -322,11 +324,10 @@ class SequenceEquations(Equations):
     def mask(self, node: Node) -> Text:
         return Text(f"keep[{self.recurrence.sites.index(str(node.attrs[0]))}]", axes=node.axes)
 
-    def window(self, node: Node, m: LearnedMap) -> str:
-        order = m.sources[0]
+    def window(self, node: Node, order: tuple[str, ...], window: Window) -> str:
         source = self.flat(node.args[0], order)
-        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
-        if not m.causal:
+        width = product_text((window.width,))
+        if not window.causal:
             return f"centred_windows({source}, {width}, resets)"
         field = window_field(self.plan, node)
         earlier = flat_past(past(field), field.axes, order)

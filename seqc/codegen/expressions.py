@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 
 from seqc.ir.graph import Node
+from seqc.ir.ops import CONDITIONS, INFIX
 
-_INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-    "eq": "==", "ne": "!=",
-}  # fmt: skip
 #: Operations whose value is a truth.
-TRUTHS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset", "keep"})
+TRUTHS = CONDITIONS | {"keep"}
 
 
 def expression(node: Node, args: list[str]) -> str:
     """A pointwise operation on named values."""
-    if node.op in _INFIX:
-        return f"{args[0]} {_INFIX[node.op]} {args[1]}"
+    if node.op in INFIX:
+        return f"{args[0]} {INFIX[node.op][0]} {args[1]}"
     if node.op == "neg":
         return f"-{args[0]}"
     if node.op == "isset":

@@ -16,6 +16,7 @@ from seqc.codegen.equations import (
 )
 from seqc.codegen.parameters import product_text, rows
 from seqc.codegen.torch_printer import Text, wrap
+from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
 from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
@@ -249,16 +250,17 @@ class ParallelLines:
             e.printer.say(m.span)
             e.printer._line_said = None
         # A depthwise map meets its source channel by channel, so its result is turned instead.
-        turned = [m for m in maps if not m.depthwise]
+        turned = [m for m in maps if not m.by_channel]
+        held = [self.holder(m) for m in maps]
         weights = [
-            rows(m, f"self.{m.prefix}.weight") if m in turned else f"self.{m.prefix}.weight"
-            for m in maps
+            rows(m, f"weight_of({of})") if m in turned else f"weight_of({of})"
+            for m, of in zip(maps, held, strict=True)
         ]
         biases = [
-            f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})" if not m.bias
-            else rows(m, f"self.{m.prefix}.bias") if m in turned
-            else f"self.{m.prefix}.bias"
-            for m in maps
+            f"weight_of({of}).new_zeros({product_text(m.axes)})" if not m.bias
+            else rows(m, f"bias_of({of})") if m in turned
+            else f"bias_of({of})"
+            for m, of in zip(maps, held, strict=True)
         ]  # fmt: skip
         weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
         bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
@@ -266,16 +268,9 @@ class ParallelLines:
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)
-        if first.kind == "conv":
-            window = e.window(r.nodes[stage.nodes[0]], first)
-            self.out.append(
-                f"{name} = convolve({window}, {weight}, {bias}, {first.depthwise}, None)"
-            )
-        else:
-            parts = list(map(e.flat, stage.sources, first.sources))
-            source = parts[0] if len(parts) == 1 else f"torch.cat(({', '.join(parts)}), -1)"
-            self.out.append(f"{name} = project({source}, {weight}, {bias})")
-        if first.depthwise and first.order:
+        sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
+        if first.by_channel and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
             self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name
@@ -285,6 +280,12 @@ class ParallelLines:
             piece = name if len(maps) == 1 else f"{name}[..., {offset or 0}:{end}]"
             e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
             offset = end
+
+    def holder(self, m: LearnedMap) -> str:
+        """A variable for what holds a map's parameters: a module looks its attributes up slowly."""
+        name = self.equations.namer.fresh(m.prefix.replace(".", "_") + "_map")
+        self.out.append(f"{name} = self.{m.prefix}")
+        return name
 
     def kernel(self, stage: KernelStage) -> None:
         """Launch a fused kernel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 
 from seqc.codegen.layer import (
     LayerView,
@@ -21,43 +21,52 @@ from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel, moving, steady
+from seqc.ir.maps import MAP_FUNCTIONS
+from seqc.ir.ops import TORCH_HELPERS
 from seqc.ir.plan import KernelStage, Plan
 from seqc.ir.signature import Parameter, signature
 
-#: What a generated module may import, by room; it imports what it uses.
-IMPORTS = {
-    "typing": "NamedTuple",
-    "torch": "Tensor",
-    "seqc.runtime.contract": "contract",
-    "seqc.runtime.graft": "graft",
-    "seqc.runtime.kernels": "FusedKernel",
-    "seqc.runtime.layer": "Layer",
-    "seqc.runtime.maps": "cast project turn_rows",
-    "seqc.runtime.pointwise": (
-        "choose guard logaddexp maximum minimum numeric pick shift sigmoid softplus"
-    ),
-    "seqc.runtime.sequence": (
-        "stacked started centred_windows convolve full lagged last_step push remember split windows"
-    ),
-    "seqc.runtime.shell": "Field",
-    "seqc.runtime.ship": "ship",
-    "seqc.runtime.spec": "KernelSpec state_dtype storage_dtype",
-    "seqc.runtime.steps": "begin keep_mask linear spread_axes spread_to",
-}
+
+def _imports() -> dict[str, list[str]]:
+    """What a generated module may import, by room; it imports what it uses."""
+    rooms = {
+        "contract": "contract",
+        "graft": "graft",
+        "kernels": "FusedKernel",
+        "layer": "Layer",
+        "maps": "bias_of cast turn_rows weight_of",
+        "pointwise": "choose guard numeric pick shift",
+        "sequence": (
+            "centred_windows full lagged last_step push remember split stacked started windows"
+        ),
+        "shell": "Field",
+        "ship": "ship",
+        "spec": "KernelSpec state_dtype storage_dtype",
+        "steps": "begin keep_mask spread_axes spread_to",
+    }
+    own = {(f, "pointwise") for f in TORCH_HELPERS - {"graft"}} | set(MAP_FUNCTIONS.items())
+    runtime = {
+        f"seqc.runtime.{room}": sorted([*names.split(), *(f for f, of in own if of == room)])
+        for room, names in rooms.items()
+    }
+    return {"typing": ["NamedTuple"], "torch": ["Tensor"], **runtime}
+
+
+IMPORTS = _imports()
 _HERE = "<imports>"
 
 
 def print_imports(text: str) -> str:
     """The imports of a module whose text is otherwise complete."""
-    text = re.sub(r'r""".*?"""', "", text, flags=re.DOTALL)  # the C++ has names of its own
-    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"#.*", "", text)))
+    tree = ast.parse(text.replace(_HERE, ""))
+    words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     groups: list[list[str]] = [[], [], []]
-    if re.search(r"\bmath\.", text):
+    if "math" in words:
         groups[0].append("import math")
-    if re.search(r"\btorch\.", text):
+    if "torch" in words:
         groups[1].append("import torch")
     for module, names in IMPORTS.items():
-        used = [n for n in names.split() if n in words]
+        used = [n for n in names if n in words]
         if used:
             group = 0 if module == "typing" else 1 if module == "torch" else 2
             groups[group] += wrap(f"from {module} import {', '.join(used)}", 96)

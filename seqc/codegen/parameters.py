@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from seqc.ir.recurrence import LearnedMap
+from collections.abc import Sequence
+
+from seqc.ir.maps import Extent, LearnedMap
 
 
 def shape_text(axes: tuple[str, ...]) -> str:
@@ -10,23 +12,21 @@ def shape_text(axes: tuple[str, ...]) -> str:
     return "(" + "".join(f"self.{a}, " for a in axes or ()).strip() + ")" if axes else "(1,)"
 
 
-def product_text(axes: tuple[str, ...]) -> str:
-    return " * ".join(f"self.{a}" for a in axes) or "1"
+def product_text(factors: Sequence[int | str]) -> str:
+    """A product of sizes and numbers, as a method of the layer reads it."""
+    return " * ".join(str(f) if isinstance(f, int) else f"self.{f}" for f in factors) or "1"
+
+
+def extent_text(extent: Extent) -> str:
+    return " + ".join(map(product_text, extent))
 
 
 def map_parameters(m: LearnedMap) -> list[str]:
     """The declarations of a learned map's weight and bias, in torch's layouts."""
-    out = product_text(m.axes)
-    if m.kind == "conv":
-        width = m.width if isinstance(m.width, int) else f"self.{m.width}"
-        source = "1" if m.depthwise else product_text(m.sources[0])
-        fan = f"{width} * {source}"
-        shape = f"({out}, {source}, {width})"
-    else:
-        fan = " + ".join(product_text(s) for s in m.sources)
-        shape = f"({out}, {fan})"
+    out, fan = product_text(m.axes), extent_text(m.fan_in)
+    shape = ", ".join(map(extent_text, m.shape))
     init = f'"{m.weight.kind}", {m.weight.values!r}, {fan}'
-    lines = [f'self._parameter("{m.prefix}.weight", {shape}, {init})']
+    lines = [f'self._parameter("{m.prefix}.weight", ({shape}), {init})']
     if m.bias:
         lines.append(f'self._parameter("{m.prefix}.bias", ({out},), "default", (), {fan})')
     return lines

@@ -12,31 +12,24 @@ from dataclasses import dataclass
 from seqc.codegen.names import Namer
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, Node
-from seqc.ir.ops import POINTWISE
+from seqc.ir.maps import MAP_FUNCTIONS
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.ops import INFIX, POINTWISE, TORCH_HELPERS
 
-_INFIX = {
-    "add": ("+", 5), "sub": ("-", 5), "mul": ("*", 6), "div": ("/", 6),
-    "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3), "eq": ("==", 3),
-    "ne": ("!=", 3),
-}  # fmt: skip
-_CALLS = {
-    "exp": "torch.exp", "expm1": "torch.expm1", "log": "torch.log", "log1p": "torch.log1p",
-    "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "floor": "torch.floor",
-    "tanh": "torch.tanh", "sigmoid": "sigmoid", "normcdf": "torch.special.ndtr",
-    "sin": "torch.sin", "cos": "torch.cos", "softplus": "softplus", "logaddexp": "logaddexp",
-    "min": "minimum", "max": "maximum", "pow": "torch.pow", "graft": "graft",
-}  # fmt: skip
 _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
-RESERVED = frozenset(
-    """
-    self torch Tensor project state inputs keep wide stored dtype extents resets scalars batch steps
-    math softplus sigmoid guard logaddexp minimum maximum pick linear lagged windows remember
-    push convolve cls stacked started state_dtype storage_dtype NamedTuple like fresh shift arange
-    numeric choose full split last_step centred_windows begin keep_mask spread_axes spread_to Field
-    Layer FusedKernel KernelSpec contract graft turn_rows
+RESERVED = (
+    frozenset(
+        """
+    self torch Tensor state inputs keep wide stored dtype extents resets scalars batch steps
+    math guard pick lagged windows remember push cls stacked started state_dtype storage_dtype
+    NamedTuple like fresh shift arange numeric choose full split last_step centred_windows begin
+    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows
     t range len int float tuple
     """.split()
+    )
+    | TORCH_HELPERS
+    | MAP_FUNCTIONS.keys()
 )
 
 
@@ -90,7 +83,7 @@ class Guard:
 
 
 #: Operations whose derivative can be infinite where their value is not used.
-_STEEP = frozenset({"exp", "expm1", "log", "log1p", "logaddexp", "sqrt", "div", "pow", "graft"})
+_STEEP = frozenset(o.name for o in OPERATIONS.values() if o.steep)
 
 
 def find_guards(
@@ -248,8 +241,8 @@ class TorchPrinter:
         def made(code: str, binds: int) -> Text:
             return Text(code, binds, node.axes, number, lead)
 
-        if node.op in _INFIX:
-            sign, binds = _INFIX[node.op]
+        if node.op in INFIX:
+            sign, binds = INFIX[node.op]
             left, right = wrap(args[0], binds), wrap(args[1], binds + 1)
             return made(f"{left} {sign} {right}", binds)
         if node.op == "neg":
@@ -271,8 +264,8 @@ class TorchPrinter:
             return made(args[0].code, args[0].binds)
         inner = ", ".join(a.code for a in args)
         if number:
-            return made(f"numeric({node.op!r}, {inner})", _ATOM)
-        return made(f"{_CALLS[node.op]}({inner})", _ATOM)
+            return made(f"numeric({OPERATIONS[node.op].torch}, {inner})", _ATOM)
+        return made(f"{OPERATIONS[node.op].torch}({inner})", _ATOM)
 
 
 def number_text(value: float) -> str:

@@ -23,7 +23,7 @@ def parse_spec(source: Source) -> tuple[tuple[Recurrence, ...], tuple[Diagnostic
 
     Raises :class:`~seqc.diagnostics.SeqcError` where the file isn't a sound spec.
     """
-    from seqc.frontend.files import read_spec
+    from seqc.frontend.specs.files import read_spec
 
     return read_spec(source, prelude())
 
@@ -34,7 +34,7 @@ def parse_algebras(source: Source) -> tuple[Algebra, ...]:
     Raises :class:`~seqc.diagnostics.SeqcError` where one is malformed; whether their
     laws hold is for a proof to say.
     """
-    from seqc.frontend.files import read_algebras
+    from seqc.frontend.specs.files import read_algebras
 
     return read_algebras(source, prelude())
 

@@ -1,36 +1,34 @@
-"""The operations that a graph may hold: one table, read by every stage.
+"""The operations that a graph may hold, read by every stage.
 
 A node is a *leaf* (a number, a parameter, a read of the past), a *pointwise*
-operation (broadcast by axis name), or one of the few *structural* operations
-that look across an axis or across time.
+operation (broadcast by axis name; each is a record of seqc/ir/operations/), or one of
+the few *structural* operations that look across an axis or across time.
 """
 
 from __future__ import annotations
 
-# name -> number of arguments.  Everything here acts element by element.
-POINTWISE: dict[str, int] = {
-    # arithmetic
-    "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "pow": 2,
-    # exponentials and logarithms
-    "exp": 1, "expm1": 1, "log": 1, "log1p": 1, "logaddexp": 2,
-    # roots and parts
-    "sqrt": 1, "abs": 1, "sign": 1, "floor": 1, "min": 2, "max": 2,
-    # activations that deserve a form of their own (stable at both ends)
-    "tanh": 1, "sigmoid": 1, "softplus": 1, "normcdf": 1,
-    "sin": 1, "cos": 1,
-    # conditions (a truth value, only ever the first argument of `where`)
-    "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "isset": 1,
-    "where": 3,
-    # stated derivatives.  stop: the value, derivative 0.  graft(value, x, slope): the value, whose
-    # derivative is 1 by `value`, `slope` by x and 0 by `slope`
-    "stop": 1, "graft": 3,
-}  # fmt: skip
+from seqc.ir.operations import OPERATIONS
+
+#: What acts element by element: name -> number of arguments.  The rest is in the records.
+POINTWISE: dict[str, int] = {o.name: o.arity for o in OPERATIONS.values()}
 
 #: Operations whose value is a truth value.  ``isset`` turns a number into one (x != 0).
-CONDITIONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "isset"})
+CONDITIONS = frozenset(o.name for o in OPERATIONS.values() if o.truth)
 
 #: Operations whose derivative is zero wherever it exists.
-FLAT = CONDITIONS | {"sign", "floor", "stop"}
+FLAT = frozenset(o.name for o in OPERATIONS.values() if o.flat)
+
+#: Signs between two arguments, and how tightly they bind, as a spec, Python and C have them.
+INFIX: dict[str, tuple[str, int]] = {
+    o.name: (o.sign, o.binds) for o in OPERATIONS.values() if o.sign
+}
+
+#: What operations are printed as for PyTorch, if not PyTorch's own: functions of
+#: seqc.runtime.pointwise, and ``graft``, which has a file to itself.
+TORCH_HELPERS = frozenset(o.torch for o in OPERATIONS.values() if "." not in o.torch)
+
+#: The operation that a sign of the language stands for.
+OF_SIGN: dict[str, str] = {sign: name for name, (sign, _) in INFIX.items()}
 
 # Leaves of a Recurrence's graph.  attrs in brackets.
 #   const  (value,)            a number
@@ -64,4 +62,4 @@ KERNEL_LEAVES = frozenset(
 )
 
 #: Arguments may be swapped without changing the value (used for value numbering).
-COMMUTATIVE = frozenset({"add", "mul", "min", "max", "logaddexp", "eq", "ne"})
+COMMUTATIVE = frozenset(o.name for o in OPERATIONS.values() if o.commutative)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from seqc.diagnostics import Source, Span
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
+from seqc.ir.maps import Init, LearnedMap
 
 
 @dataclass(frozen=True)
@@ -72,55 +73,11 @@ class Input(Ordered):
 
 
 @dataclass(frozen=True)
-class Init:
-    """How a parameter starts: ``kind`` and its numbers.
-
-    kinds: ``default`` (torch.nn.Linear's own for weights and biases, zeros for a
-    state), ``number`` (value,), ``normal`` (mean, std), ``uniform`` (low, high),
-    ``orthogonal`` (gain,).
-    """
-
-    kind: str = "default"
-    values: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class Param(Ordered):
     """A learned tensor of shape ``declared`` (no axes: shape (1,)), constant in time."""
 
-    init: Init = Init()
+    init: Init = field(default_factory=Init)
     span: Span | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class LearnedMap:
-    """``linear`` or ``conv``: parameters ``{prefix}.weight`` and ``{prefix}.bias``.
-
-    linear: weight (prod(out axes), sum over sources of prod(source axes)), torch's layout.
-    conv:   weight (out, in, width) as torch.nn.Conv1d has it; depthwise: (out, 1, width).
-            The last tap, weight[..., width-1], multiplies the present step when causal.
-            Not causal: output t sees inputs t-(width-1)//2 … t+width//2 … (centred).
-    Several axes flatten in the order in which their declaration names them: ``sources`` stand in
-    that order, and the result in ``order`` (empty: that of ``axes``, which are in the layer's).
-    The map's node in the graph is ``map`` with attrs (index,) and one argument a source.
-    """
-
-    kind: str
-    prefix: str
-    sources: tuple[tuple[str, ...], ...]
-    axes: tuple[str, ...]
-    bias: bool = True
-    weight: Init = Init()
-    width: int | str = 1
-    causal: bool = True
-    depthwise: bool = False
-    span: Span | None = field(default=None, compare=False, repr=False)
-    order: tuple[str, ...] = ()
-
-    @property
-    def declared(self) -> tuple[str, ...]:
-        """The result's axes in the order in which they lie flat in the weight."""
-        return self.order or self.axes
 
 
 @dataclass(frozen=True)
@@ -240,6 +197,10 @@ class Recurrence:
                 return e.name
         return next((s.name for s in self.states if s.update == n), None)
 
+    def map_of(self, node: Node) -> LearnedMap:
+        """The learned map of a ``map`` node."""
+        return self.maps[int(node.attrs[0])]
+
     @property
     def sites(self) -> tuple[str, ...]:
         """The dropout sites, in the order in which a call draws their masks."""
@@ -247,7 +208,7 @@ class Recurrence:
 
     def window_name(self, node: Node) -> str:
         """What the past of a convolution's argument is called in the layer's state."""
-        prefix = self.maps[int(node.attrs[0])].prefix
+        prefix = self.map_of(node).prefix
         return self.value_name(node.args[0]) or prefix.replace(".", "_") + "_past"
 
     def __str__(self) -> str:

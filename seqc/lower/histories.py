@@ -23,13 +23,13 @@ def find_histories(recurrence: Recurrence) -> tuple[History, ...]:
             sources.setdefault(name, (recurrence.definition(name), node.axes))
             lags.setdefault(name, []).append(node.attrs[1])  # type: ignore[arg-type]
         elif node.op == "map":
-            m = recurrence.maps[int(node.attrs[0])]
-            if m.kind == "conv" and m.causal:
+            window = recurrence.map_of(node).window
+            if window is not None and window.causal:
                 name = recurrence.window_name(node)
                 input_axes = axes.get(name)
                 source = None if input_axes is not None else node.args[0]
                 sources.setdefault(name, (source, recurrence.nodes[node.args[0]].axes))
-                windows.setdefault(name, []).append(m.width)
+                windows.setdefault(name, []).append(window.width)
     states = {s.name for s in recurrence.states}
     return tuple(
         History(
@@ -48,13 +48,13 @@ def refuse_foresight(recurrence: Recurrence) -> None:
     for node in recurrence.nodes:
         if node.op != "map":
             continue
-        m = recurrence.maps[int(node.attrs[0])]
-        state = None if m.kind != "conv" or m.causal else state_below(recurrence, node.args)
+        m = recurrence.map_of(node)
+        state = state_below(recurrence, node.args) if m.sees_later else None
         if state is not None:
             found.append(
                 Diagnostic(
                     "E302",
-                    f"this convolution sees later steps of what depends on the state {state}",
+                    f"this {m.noun} sees later steps of what depends on the state {state}",
                     node.span or m.span,
                     "",
                     "what sees the future may map inputs alone; leave out `causal = false`",

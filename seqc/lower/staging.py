@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, MapStage, Staged
-from seqc.ir.recurrence import LearnedMap
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
 from seqc.lower.layout import BARRIERS, Layout, lay_out, pinned, rank
@@ -126,17 +125,16 @@ def map_stage(layout: Layout, first: int, name: str) -> MapStage:
     """The learned maps that share the first one's sources (and window), as one GEMM."""
     recurrence = layout.recurrence
 
-    def shape(n: int) -> tuple[object, ...]:
-        m = recurrence.maps[int(recurrence.nodes[n].attrs[0])]
-        return (m.kind, m.width, m.causal, m.depthwise, recurrence.nodes[n].args, m.sources)
-
-    def alone(m: LearnedMap) -> bool:
-        return m.depthwise
+    def packing(n: int) -> tuple[object, ...]:
+        node = recurrence.nodes[n]
+        return (*recurrence.map_of(node).packing, node.args)
 
     mine = [first]
-    if not alone(recurrence.maps[int(recurrence.nodes[first].attrs[0])]):
+    if not recurrence.map_of(recurrence.nodes[first]).by_channel:
         mine = [
-            n for n in layout.order if recurrence.nodes[n].op == "map" and shape(n) == shape(first)
+            n
+            for n in layout.order
+            if recurrence.nodes[n].op == "map" and packing(n) == packing(first)
         ]
     # In the order in which the spec writes them.
     mine.sort(key=lambda n: int(recurrence.nodes[n].attrs[0]))

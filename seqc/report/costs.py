@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from seqc.ir.costs import KernelCost, StepCost, Traffic, Work
 from seqc.ir.graph import Graph, reachable
 from seqc.ir.kernel import Kernel
-from seqc.ir.ops import CONDITIONS, KERNEL_LEAVES
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.operations.record import ARITHMETIC, SELECTION, TRANSCENDENTAL
+from seqc.ir.ops import KERNEL_LEAVES
 from seqc.ir.plan import KernelStage
 
-_TRANSCENDENTAL = frozenset(
-    "pow exp expm1 log log1p logaddexp tanh sigmoid softplus normcdf sin cos".split()
-)
-#: Free of rounding: what is chosen, compared or cut, not computed.
-_SELECTIONS = CONDITIONS | {"where", "sign", "floor"}
+#: In the order of Work's fields.
+_COSTS = (ARITHMETIC, TRANSCENDENTAL, SELECTION)
 #: Bytes of a float32, and of a dropout mask's element.
 _FLOAT, _MASK = 4, 1
 
@@ -111,5 +110,6 @@ def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, 
             axes = body[node.args[0]].axes if node.op == "reduce" else node.axes
             within = not kernel.inner or any(a in axes for a in kernel.inner)
             row = counts.setdefault(kernel.axes if within else around, [0, 0, 0])
-            row[1 if node.op in _TRANSCENDENTAL else 2 if node.op in _SELECTIONS else 0] += 1
+            cost = OPERATIONS[node.op].cost if node.op in OPERATIONS else ARITHMETIC
+            row[_COSTS.index(cost)] += 1
     return tuple(Work(axes, *row) for axes, row in counts.items())

@@ -63,7 +63,7 @@ class _Walk:
             own = node.op == "map" and self.named[e.node] == e.name
             note = _axes(e.declared)
             if own:
-                note = f"{r.maps[int(node.attrs[0])].kind}: {note}"
+                note = f"{r.map_of(node).kind}: {note}"
             self.add(
                 e.name, "learned" if own else "equation", e.name, "" if e.constant else "t", note
             )
@@ -123,7 +123,7 @@ class _Walk:
                 self.add(key, "learned", name, "", "param")
                 self.edges[key, target] = None
             elif node.op == "map":
-                m = self.r.maps[int(node.attrs[0])]
+                m = self.r.map_of(node)
                 key = f"map {m.prefix}"
                 if self.add(key, "learned", "W", m.prefix, m.kind):
                     self.walk(node.args, key)

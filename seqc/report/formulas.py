@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from seqc.ir.graph import Graph, Node, reachable
-from seqc.ir.recurrence import LearnedMap, Recurrence
+from seqc.ir.maps import LearnedMap
+from seqc.ir.recurrence import Recurrence
 from seqc.report.mathml import (
     ADDS,
     ATOM,
@@ -299,7 +300,7 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
     lines: list[Line] = []
     for n, count in uses.items():
         if r.nodes[n].op == "map" and count > 1 and n not in printer.names:
-            name = value(r.maps[int(r.nodes[n].attrs[0])].prefix, 0, "^")
+            name = value(r.map_of(r.nodes[n]).prefix, 0, "^")
             lines.append(Line(name, printer.definition(n)))
             printer.names[n] = name
     return printer, lines + printer.share(roots, free("uqsw", r), 4)
@@ -328,13 +329,13 @@ class _LayerPrinter(Printer):
 
     def __init__(self, r: Recurrence, leaf: Leaf, names: Mapping[int, str]) -> None:
         super().__init__(r.nodes, leaf, names)
-        self.maps = r.maps
+        self.r = r
 
     def _join(self, n: int, pieces: dict[int, Piece]) -> Piece:
         node = self.graph[n]
         if node.op != "map":
             return super()._join(n, pieces)
-        return learned(self.maps[int(node.attrs[0])], [pieces[a] for a in node.args])
+        return learned(self.r.map_of(node), [pieces[a] for a in node.args])
 
 
 def learned(m: LearnedMap, args: list[Piece]) -> Piece:
@@ -344,11 +345,12 @@ def learned(m: LearnedMap, args: list[Piece]) -> Piece:
         source = wrapped(args[0], FRACTION).markup
     else:
         source = brackets(operator(",").join(a.markup for a in args), "[", "]")
-    if m.kind == "conv":
-        width = f"<mn>{m.width}</mn>" if isinstance(m.width, int) else word(m.width)
-        product = weight + f'<msub><mo form="infix">∗</mo>{width}</msub>' + source
-    else:
-        product = weight + operator("\u2062") + source
+    sign = operator(m.sign or "\u2062")
+    if m.window is not None:
+        width = m.window.width
+        below = f"<mn>{width}</mn>" if isinstance(width, int) else word(width)
+        sign = f"<msub>{sign}{below}</msub>"
+    product = weight + sign + source
     if not m.bias:
         return Piece((product,), TIMES)
     bias = f"<msub><mi>b</mi>{_label(m.prefix)}</msub>"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seqc.ir.graph import Graph
+from seqc.ir.ops import INFIX
 from seqc.ir.recurrence import Recurrence
 
-_INFIX = {
-    "add": ("+", 5), "sub": ("-", 5), "mul": ("*", 6), "div": ("/", 6), "pow": ("^", 8),
-    "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3), "eq": ("==", 3),
-    "ne": ("!=", 3),
-}  # fmt: skip
+_INFIX = {**INFIX, "pow": ("^", 8)}
 #: A formula longer than this is cut: a report is read by a person.
 _LIMIT = 4000
 
@@ -97,7 +94,7 @@ def formulas(recurrence: Recurrence) -> Formulas:
                 name, lag = node.attrs
                 return f"{name}[t]" if lag == 0 else f"{name}[t-{lag}]"
             case "map":
-                m = recurrence.maps[int(node.attrs[0])]
+                m = recurrence.map_of(node)
                 parts = [names.get(a) or leaf(a) or "…" for a in node.args]
                 return f"{m.kind}<{m.prefix}>({', '.join(parts)})"
         return None

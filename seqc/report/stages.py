@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from seqc.codegen.kernel import print_kernel
 from seqc.ir.costs import StepCost, traffic_text
+from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import KernelStage, MapStage
-from seqc.ir.recurrence import LearnedMap
 from seqc.ir.report import LayerReport
 
 
@@ -82,17 +82,16 @@ def _row(name: str, cost: StepCost) -> CostRow:
 def _map_cost(maps: list[LearnedMap]) -> str:
     """The operations of a matrix product, a step of one sequence, in the sizes."""
     first = maps[0]
-    inner = [" · ".join(axes) or "1" for axes in first.sources]
-    source = inner[0] if len(inner) == 1 else f"({' + '.join(inner)})"
+    factors = ["2"]
+    for terms in first.factors:
+        inner = [" · ".join(map(str, term)) or "1" for term in terms]
+        factors.append(inner[0] if len(inner) == 1 else f"({' + '.join(inner)})")
     outs: dict[str, int] = {}
     for m in maps:
         out = " · ".join(m.declared) or "1"
         outs[out] = outs.get(out, 0) + 1
-    terms = [name if count == 1 else f"{count} · {name}" for name, count in outs.items()]
-    out = terms[0] if len(terms) == 1 else f"({' + '.join(terms)})"
-    factors = ["2", *([] if first.depthwise else [source]), out]
-    if first.kind == "conv":
-        factors.insert(1, str(first.width))
+    columns = [name if count == 1 else f"{count} · {name}" for name, count in outs.items()]
+    factors.append(columns[0] if len(columns) == 1 else f"({' + '.join(columns)})")
     return f"{' · '.join(factors)} flops a step forward, twice that backward"
 
 

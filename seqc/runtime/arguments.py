@@ -166,7 +166,7 @@ class Arguments(Shell):
             for x, axes in zip(inputs, self.INPUTS.values(), strict=True)
         )
 
-    def _dress(self, outputs: tuple[Tensor, ...], dtype: torch.dtype) -> Any:
+    def _dress(self, outputs: Sequence[Tensor], dtype: torch.dtype) -> Any:
         """Outputs as a caller sees them: one tensor, or a tuple."""
         if self._as_it_is and len(outputs) == 1:
             return outputs[0] if outputs[0].dtype is dtype else outputs[0].to(dtype)

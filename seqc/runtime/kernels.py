@@ -25,7 +25,7 @@ from seqc.runtime.tables import results, split
 
 require_torch(torch.__version__)
 
-NAMESPACE = "seqc"
+NAMESPACE = __name__.partition(".")[0]  # a standalone module has another
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _REGISTERING = threading.Lock()
 

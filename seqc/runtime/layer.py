@@ -223,22 +223,28 @@ class Layer(Arguments):
         passed, backend = self._passed
         x = inputs[0]
         if mark is not None and mark == passed:
-            entered = inputs
             taken = self._start(x.shape[0], x) if state is None else state
-        else:
-            entered, taken = self._enter_step(inputs, state, resets)
-            backend = self._backend(x)
-            self._remember(mark, state, x, backend)
+            outputs, after = self._run_step(inputs, taken, resets, backend)
+            return self._dress(outputs, x.dtype), after
+        entered, taken = self._enter_step(inputs, state, resets)
+        backend = self._backend(x)
+        self._remember(mark, state, x, backend)
         if backend != "reference":
-            mask = None if resets is None else resets.unsqueeze(1)
-            ys, after = self._run(tuple([v.unsqueeze(1) for v in entered]), taken, mask, backend)
-            outputs = tuple([y.squeeze(1) for y in ys])
+            outputs, after = self._run_step(entered, taken, resets, backend)
             return self._dress(outputs, self._result_dtype(x)), self._leave(after)
         if resets is not None:
             taken = self._renew(resets, self._start(x.shape[0], x), taken)
         keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))
         outputs, after = self._single(entered, taken, keep)
         return self._dress(outputs, self._result_dtype(x)), self._leave(after)
+
+    def _run_step(
+        self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None, backend: str
+    ) -> tuple[list[Tensor], Any]:
+        """A step that was checked, as a sequence of one."""
+        mask = None if resets is None else resets.unsqueeze(1)
+        outputs, after = self._run(tuple([x.unsqueeze(1) for x in inputs]), state, mask, backend)
+        return [y.squeeze(1) for y in outputs], after
 
     def _enter_step(
         self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from seqc.runtime.kernels import transforming
@@ -24,6 +24,25 @@ SMALL_WORK, FEW_ROWS = 1 << 18, 4096
 def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """``x.to(dtype)``, without the call where there is nothing to convert: that takes a while."""
     return x if x.dtype is dtype else x.to(dtype)
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """A map's weight, as ``linear.weight``, which takes three times as long."""
+    return _parameter_of(linear, "weight")
+
+
+def bias_of(linear: nn.Module) -> Tensor:
+    """A map's bias."""
+    return _parameter_of(linear, "bias")
+
+
+def _parameter_of(linear: nn.Module, name: str) -> Tensor:
+    found = linear._parameters.get(name)
+    if found is None or torch.compiler.is_compiling():
+        # What stands for a parameter (a parametrised, normed or pruned one) lies elsewhere.
+        value: Tensor = getattr(linear, name)
+        return value
+    return found
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -134,12 +135,6 @@ def shift(x: Tensor, dim: int, by: int) -> Tensor:
     return torch.cat((x.narrow(dim, -by, extent + by), pad), dim)
 
 
-def numeric(name: str, *args: float) -> float:
+def numeric(function: Callable[..., Tensor], *args: float) -> float:
     """A pointwise function of plain numbers (hypers and sizes)."""
-    x = torch.tensor(args, dtype=torch.float64).unbind()
-    table = {
-        "softplus": softplus, "logaddexp": logaddexp, "min": minimum, "max": maximum,
-        "normcdf": torch.special.ndtr, "sigmoid": torch.sigmoid,
-    }  # fmt: skip
-    function = table.get(name) or getattr(torch, name)
-    return float(function(*x))
+    return float(function(*torch.tensor(args, dtype=torch.float64).unbind()))

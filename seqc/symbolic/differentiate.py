@@ -18,10 +18,15 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from seqc.ir.ops import POINTWISE
-from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT, STATED
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.ops import FLAT, POINTWISE
 from seqc.symbolic.patterns import build, parse
 from seqc.symbolic.rewrite import StableBuilder
+
+#: Operations that choose one of their arguments.
+CHOICES = frozenset({"where", "min", "max"})
+#: Those whose derivative is stated by the spec: graft(value, x, slope).
+STATED = frozenset({"graft"})
 
 #: (condition, whether it must hold)
 Guard = tuple[int, bool]
@@ -171,7 +176,7 @@ def _times(b: StableBuilder, value: int, n: int, argument: int) -> int:
     if node.op in STATED:
         return value if argument == 0 else b.op("mul", value, node.args[2])
     bound = {"r": n, **dict(zip("xy", node.args, strict=False))}
-    slope = build(parse(DERIVATIVES[node.op][argument]), bound, b.op, b.const)
+    slope = build(parse(OPERATIONS[node.op].derivative[argument]), bound, b.op, b.const)
     return b.op("mul", value, slope)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from seqc.ir.operations.ranges import ALL, intersect
 from seqc.ir.recurrence import Hyper
 from seqc.ir.verdict import Interval
-from seqc.symbolic.ranges import ALL, intersect
 
 _INF = float("inf")
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from seqc.ir.graph import Graph, Node
+from seqc.ir.operations import OPERATIONS, ranges
+from seqc.ir.operations.ranges import ALL, TRUTH, hull, intersect, sum_of
 from seqc.ir.recurrence import Hyper
 from seqc.ir.verdict import Interval
 from seqc.symbolic.hypers import HyperDomains
-from seqc.symbolic.ranges import ALL, TRANSFER, TRUTH, hull, intersect, sum_of
 
 #: How large a branch may be, and how many conditions deep, to be analysed under its condition.
 _BRANCH_NODES = 64
@@ -67,9 +68,9 @@ class Ranges:
             return self._difference(node, local)
         if node.op in ("add", "sub", "mul", "div") and node.args[0] == node.args[1]:
             return _twice(node.op, self._value(node.args[0], local))
-        transfer = TRANSFER.get(node.op)
-        if transfer is not None:
-            return transfer(*(self._value(a, local) for a in node.args))
+        operation = OPERATIONS.get(node.op)
+        if operation is not None and operation.range is not None:
+            return operation.range(*(self._value(a, local) for a in node.args))
         return _leaf(node, [self._value(a, local) for a in node.args])
 
     def _difference(self, node: Node, local: Mapping[int, Interval]) -> Interval:
@@ -78,7 +79,7 @@ class Ranges:
         names = [str(self._nodes[n].attrs[0]) for n in node.args]
         if a == b:
             return _twice("sub", self._value(a, local))
-        found = TRANSFER["sub"](self._value(a, local), self._value(b, local))
+        found = ranges.add(self._value(a, local), ranges.negate(self._value(b, local)))
         return intersect(found, self.hypers.difference(*names)) or found
 
     def _where(self, node: Node, local: Mapping[int, Interval], depth: int) -> Interval:
@@ -154,11 +155,11 @@ def _twice(op: str, x: Interval) -> Interval:
     if op == "sub":
         return Interval(0.0, 0.0, False, False)
     if op == "mul":
-        size = TRANSFER["abs"](x)
-        return TRANSFER["mul"](size, size)
+        size = ranges.absolute(x)
+        return ranges.mul(size, size)
     if op == "div":
         return Interval(1.0, 1.0, False, False)
-    return TRANSFER["add"](x, x)
+    return ranges.add(x, x)
 
 
 def _leaf(node: Node, args: list[Interval]) -> Interval:

@@ -13,13 +13,15 @@ from collections.abc import Sequence
 
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import reachable
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.operations.record import TRANSCENDENTAL
 from seqc.ir.ops import CONDITIONS
 
 #: A scan may take so many times the operations of a march; a block of four states takes 5.5.
 WORTH = 6.0
 
 #: Operations that cost a dozen products each.
-_DEAR = frozenset({"logaddexp", "exp", "log", "pow", "softplus", "sigmoid", "tanh", "sin", "cos"})
+_DEAR = frozenset(o.name for o in OPERATIONS.values() if o.cost == TRANSCENDENTAL)
 _FREE = frozenset({"symbol", "const"}) | CONDITIONS
 
 

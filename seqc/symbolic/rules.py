@@ -79,6 +79,7 @@ RULES: tuple[Rule, ...] = (
     rule("1 - sigmoid(x)", "sigmoid(-x)"),
     rule("sigmoid(x) - 1", "-sigmoid(-x)"),
     rule("1 - normcdf(x)", "normcdf(-x)"),
+    rule("1 - erf(x)", "2 * normcdf(-1.4142135623730951 * x)"),
     rule("1 - exp(x)", "-expm1(x)"),
     rule("exp(x) - 1", "expm1(x)"),
     rule("1 - tanh(x)", "2 * sigmoid(-2 * x)"),

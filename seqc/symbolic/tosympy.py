@@ -1,103 +1,53 @@
 """Graphs as sympy expressions, with functions of their own for sigmoid, softplus and the like.
 
-Such a function's derivative is in terms of the function itself, which keeps
-derivatives small (a GRU's gradient is a few dozen terms, not pages of
-exponentials).  ``in_exponentials`` writes them out where a proof needs that.
+A proof sees such a function by its name; ``in_exponentials`` writes it out where one needs that.
 
 sympy is imported inside: importing this module costs nothing.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from seqc.ir.graph import Node
+from seqc.ir.operations import OPERATIONS
+
+
+class _Sympy:
+    """sympy, as a definition is written in it (seqc/ir/operations/record.py)."""
+
+    def __init__(self) -> None:
+        import sympy as sp
+
+        self.sp = sp
+        self.min, self.max = sp.Min, sp.Max
+        self.lt, self.le, self.gt, self.ge = sp.Lt, sp.Le, sp.Gt, sp.Ge
+        self.eq, self.ne = sp.Eq, sp.Ne
+        self.div, self.pow = operator.truediv, operator.pow
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sp, name)
+
+    def where(self, c: Any, x: Any, y: Any) -> Any:
+        return self.sp.Piecewise((x, c), (y, True))
 
 
 @cache
 def functions() -> Mapping[str, Any]:
-    """sympy Function classes: sigmoid, softplus, normcdf, logaddexp, expm1, log1p."""
+    """sympy Function classes, of the operations that sympy itself has none for."""
     import sympy as sp
 
-    class sigmoid(sp.Function):
-        """1 / (1 + exp(-x)); sigmoid' = sigmoid(x) * sigmoid(-x)."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            x = self.args[0]
-            return sigmoid(x) * sigmoid(-x)
-
-    class softplus(sp.Function):
-        """log(1 + exp(x)); softplus' = sigmoid."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            return sigmoid(self.args[0])
-
-    class normcdf(sp.Function):
-        """The normal distribution function; its derivative is the density."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            return sp.exp(-(self.args[0] ** 2) / 2) / sp.sqrt(2 * sp.pi)
-
-    class logaddexp(sp.Function):
-        """log(exp(x) + exp(y))."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            x, y = self.args
-            return sigmoid(x - y) if argindex == 1 else sigmoid(y - x)
-
-    class expm1(sp.Function):
-        """exp(x) - 1."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            return sp.exp(self.args[0])
-
-    class log1p(sp.Function):
-        """log(1 + x)."""
-
-        def fdiff(self, argindex: int = 1) -> Any:
-            return 1 / (1 + self.args[0])
-
-    kinds = (sigmoid, softplus, normcdf, logaddexp, expm1, log1p)
-    return {k.__name__: k for k in kinds}
+    return {o.name: type(o.name, (sp.Function,), {}) for o in OPERATIONS.values() if o.named}
 
 
 @cache
 def operations() -> Mapping[str, Callable[..., Any]]:
     """An operation of a graph -> the sympy expression of its arguments' expressions."""
-    import sympy as sp
-
-    return {
-        **functions(),
-        "add": lambda x, y: x + y,
-        "sub": lambda x, y: x - y,
-        "mul": lambda x, y: x * y,
-        "div": lambda x, y: x / y,
-        "neg": lambda x: -x,
-        "pow": lambda x, y: x**y,
-        "exp": sp.exp,
-        "log": sp.log,
-        "sqrt": sp.sqrt,
-        "abs": sp.Abs,
-        "sign": sp.sign,
-        "floor": sp.floor,
-        "stop": lambda x: x,
-        "graft": lambda value, x, slope: value,
-        "min": sp.Min,
-        "max": sp.Max,
-        "tanh": sp.tanh,
-        "sin": sp.sin,
-        "cos": sp.cos,
-        "lt": sp.Lt,
-        "le": sp.Le,
-        "gt": sp.Gt,
-        "ge": sp.Ge,
-        "eq": sp.Eq,
-        "ne": sp.Ne,
-        "isset": lambda x: sp.Ne(x, 0),
-        "where": lambda c, x, y: sp.Piecewise((x, c), (y, True)),
-    }
+    table = {o.name: partial(o.definition, _Sympy()) for o in OPERATIONS.values()}
+    return {**table, **functions()}
 
 
 def number(value: float) -> Any:
@@ -139,15 +89,7 @@ def in_exponentials(expression: Any) -> Any:
     """The expression with sigmoid, softplus, … written out by exp and log."""
     import sympy as sp
 
-    own = functions()
-    meaning: dict[str, Callable[..., Any]] = {
-        "sigmoid": lambda x: 1 / (1 + sp.exp(-x)),
-        "softplus": lambda x: sp.log(1 + sp.exp(x)),
-        "normcdf": lambda x: (1 + sp.erf(x / sp.sqrt(2))) / 2,
-        "logaddexp": lambda x, y: sp.log(sp.exp(x) + sp.exp(y)),
-        "expm1": lambda x: sp.exp(x) - 1,
-        "log1p": lambda x: sp.log(1 + x),
-    }
-    for name, spelled in meaning.items():
-        expression = expression.replace(own[name], spelled)
+    m = _Sympy()
+    for name, own in functions().items():
+        expression = expression.replace(own, partial(OPERATIONS[name].definition, m))
     return expression.replace(sp.tanh, lambda x: (sp.exp(2 * x) - 1) / (sp.exp(2 * x) + 1))

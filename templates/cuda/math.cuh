@@ -91,6 +91,8 @@ SEQC_DEVICE float sin(float x) { return ::sinf(x); }
 SEQC_DEVICE double sin(double x) { return ::sin(x); }
 SEQC_DEVICE float cos(float x) { return ::cosf(x); }
 SEQC_DEVICE double cos(double x) { return ::cos(x); }
+SEQC_DEVICE float erf(float x) { return ::erff(x); }
+SEQC_DEVICE double erf(double x) { return ::erf(x); }
 SEQC_DEVICE float erfc(float x) { return ::erfcf(x); }
 SEQC_DEVICE double erfc(double x) { return ::erfc(x); }
 

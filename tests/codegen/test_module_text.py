@@ -13,7 +13,7 @@ import pytest
 
 import seqc
 from seqc.codegen import torch_printer
-from seqc.frontend.reserved import LAYER_ATTRIBUTES, MODULE_ATTRIBUTES, MODULE_NAMES
+from seqc.frontend.declarations.reserved import LAYER_ATTRIBUTES, MODULE_ATTRIBUTES, MODULE_NAMES
 from seqc.passes.driver import build
 from seqc.runtime.layer import Layer
 from tests.passes.test_staging import SPECS

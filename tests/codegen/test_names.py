@@ -22,7 +22,7 @@ import seqc
 import seqc.runtime
 from seqc.diagnostics import Source
 from seqc.frontend import parse_spec
-from seqc.frontend.reserved import refusal
+from seqc.frontend.declarations.reserved import refusal
 from seqc.runtime.layer import Layer
 from tests.layer.support import HAVE_CXX, randn
 

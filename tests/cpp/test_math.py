@@ -31,6 +31,7 @@ UNARY = {
     "sin": (mpmath.sin, (-100, 100), 2.0, 2.0),
     "cos": (mpmath.cos, (-100, 100), 2.0, 2.0),
     "normcdf": (mpmath.ncdf, (-14.5, 6), 5.5, 5.0),
+    "erf": (mpmath.erf, (-4, 4), 1.6, 1.25),
     "sqrt": (mpmath.sqrt, (0, 10), 0.5, 0.5),
     "abs": (abs, (-10, 10), 0.0, 0.0),
     "floor": (mpmath.floor, (-10, 10), 0.0, 0.0),
@@ -44,6 +45,7 @@ FAST = {
         x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(x) / (1 + np.exp(x))
     ),
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "erf": lambda x: torch.special.erf(torch.from_numpy(x)).numpy(),
     "normcdf": lambda x: torch.special.erfc(torch.from_numpy(-x / np.sqrt(2.0))).numpy() / 2,
 }
 
@@ -206,6 +208,7 @@ EDGES = {
     "sin": [(0.0, 0.0), (-0.0, -0.0), (inf, nan), (-inf, nan), (1e30, nan), (1e-40, 1e-40)],
     "cos": [(0.0, 1.0), (-0.0, 1.0), (inf, nan), (-inf, nan), (1e30, nan)],
     "normcdf": [(0.0, 0.5), (-0.0, 0.5), (inf, 1.0), (-inf, 0.0), (1e30, 1.0), (-1e30, 0.0)],
+    "erf": [(0.0, 0.0), (-0.0, -0.0), (inf, 1.0), (-inf, -1.0), (1e30, 1.0), (-1e30, -1.0)],
     "sqrt": [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-1.0, nan)],
     "abs": [(-0.0, 0.0), (-inf, inf)],
     "floor": [(-0.0, -0.0), (-0.5, -1.0), (inf, inf), (-inf, -inf)],

@@ -6,7 +6,7 @@ import pytest
 
 from seqc.diagnostics import SeqcError, Severity, Source, render
 from seqc.frontend import parse_algebras, parse_spec
-from seqc.frontend.codes import CODES
+from seqc.frontend.messages.codes import CODES
 
 HEAD = """\
 layer L

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seqc.diagnostics import SeqcError, Source
-from seqc.frontend import limits, parse_algebras, parse_spec, prelude
+from seqc.frontend import parse_algebras, parse_spec, prelude
+from seqc.frontend.messages import limits
 
 #: Generous: alone on a machine each takes well under a second.
 SECONDS = 8.0

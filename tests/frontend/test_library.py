@@ -14,15 +14,15 @@ import pytest
 import seqc.frontend
 from seqc.diagnostics import Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
-from seqc.frontend.codes import CODES
-from seqc.frontend.functions import BUILTIN
-from seqc.frontend.reserved import (
+from seqc.frontend.declarations.functions import BUILTIN
+from seqc.frontend.declarations.reserved import (
     CPP_KEYWORDS,
     LAYER_ATTRIBUTES,
     MODULE_ATTRIBUTES,
     PYTHON_KEYWORDS,
     refusal,
 )
+from seqc.frontend.messages.codes import CODES
 from seqc.ir.graph import verify_graph
 
 CALLS = {
@@ -97,10 +97,10 @@ def test_names_that_sizes_may_have(name: str) -> None:
 
 def test_codes_are_used_and_known() -> None:
     used: set[str] = set()
-    for module in pkgutil.iter_modules(seqc.frontend.__path__):
-        if module.name == "codes":
+    for module in pkgutil.walk_packages(seqc.frontend.__path__, "seqc.frontend."):
+        if module.name.endswith(".codes"):
             continue
-        loaded = importlib.import_module(f"seqc.frontend.{module.name}")
+        loaded = importlib.import_module(module.name)
         assert loaded.__file__ is not None
         with open(loaded.__file__, encoding="utf-8") as file:
             tree = ast.parse(file.read())

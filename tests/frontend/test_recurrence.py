@@ -6,7 +6,8 @@ import pytest
 
 from seqc.diagnostics import Source, render
 from seqc.frontend import parse_spec
-from seqc.ir.recurrence import Init, Recurrence
+from seqc.ir.maps import Init
+from seqc.ir.recurrence import Recurrence
 
 MINGRU = """\
 # Minimal GRU (Feng et al., 2024)

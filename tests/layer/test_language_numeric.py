@@ -566,6 +566,7 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "logsigmoid(x[t])": lambda x, w: -torch.logaddexp(-x, torch.zeros_like(x)),
     "relu(x[t])": lambda x, w: torch.relu(x),
     "silu(x[t])": lambda x, w: F.silu(x),
+    "erf(x[t])": lambda x, w: torch.erf(x),
     "gelu(x[t])": lambda x, w: F.gelu(x),
     "elu(x[t])": lambda x, w: F.elu(x),
     "sin(x[t]) * cos(w[t])": lambda x, w: torch.sin(x) * torch.cos(w),

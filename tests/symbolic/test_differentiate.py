@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqc.ir.ops import POINTWISE
-from seqc.symbolic.derivatives import CHOICES, DERIVATIVES, FLAT, STATED
-from seqc.symbolic.differentiate import pull_back, push_forward
+from seqc.ir.operations import OPERATIONS
+from seqc.ir.ops import FLAT, POINTWISE
+from seqc.symbolic.differentiate import CHOICES, STATED, pull_back, push_forward
 from seqc.symbolic.evaluate import evaluate
 from seqc.symbolic.patterns import Expr
 from seqc.symbolic.rewrite import StableBuilder
@@ -21,6 +21,8 @@ from tests.symbolic.expressions import Built, expressions
 from tests.symbolic.torch_graph import TORCH, gradients, plainly, run_torch
 
 INF = math.inf
+#: Operation -> its derivative by each argument.
+DERIVATIVES = {o.name: o.derivative for o in OPERATIONS.values() if o.derivative}
 
 # --- the table
 
@@ -51,21 +53,8 @@ def test_table_against_sympy(op: str) -> None:
         for point in ({"x": 0.7, "y": 1.9}, {"x": 2.3, "y": 0.4}):
             at = {symbols[n]: sp.Rational(str(point[n])) for n in names}
             assert abs(sp.N(exact.subs(at), 30) - sp.N(rule.subs(at), 30)) < 1e-15
-        if not rule.has(sp.Piecewise) and op != "normcdf":
+        if not rule.has(sp.Piecewise) and op not in ("normcdf", "erf"):  # a rounded factor
             assert sp.simplify(exact - rule) == 0
-
-
-@pytest.mark.parametrize("op", sorted(functions := ["sigmoid", "softplus", "logaddexp", "expm1"]))
-def test_own_sympy_functions_differentiate_into_themselves(op: str) -> None:
-    import sympy as sp
-
-    from seqc.symbolic.tosympy import in_exponentials, operations
-
-    x = sp.symbols("x y", real=True)[: POINTWISE[op]]
-    value = operations()[op](*x)
-    for s in x:
-        inside = in_exponentials(value.diff(s))
-        assert sp.simplify(inside - in_exponentials(value).diff(s)) == 0
 
 
 # --- edges

@@ -36,6 +36,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "sigmoid": torch.sigmoid,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "normcdf": torch.special.ndtr,
+    "erf": torch.erf,
     "sin": torch.sin,
     "cos": torch.cos,
     "lt": torch.lt,

@@ -1,0 +1,263 @@
+"""Learned maps: `linear` and `conv`, their arguments and the names of their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from seqc.diagnostics import Label
+from seqc.frontend.declarations.constants import read_init
+from seqc.frontend.declarations.functions import usage
+from seqc.frontend.declarations.scope import SUFFIXES
+from seqc.frontend.expressions.builder import Builder
+from seqc.frontend.expressions.nodes import Call, Evaluation
+from seqc.frontend.messages.limits import MAX_LAG
+from seqc.frontend.messages.problems import a_number, shorten
+from seqc.frontend.text import syntax as s
+from seqc.ir.maps import MAPS, Init, LearnedMap
+
+
+def count_maps(expr: s.Expr) -> int:
+    """How many learned maps an expression holds."""
+    count, todo = 0, [expr]
+    while todo:
+        term = todo.pop()
+        if isinstance(term, s.Call) and isinstance(term.function, s.Name):
+            count += term.function.text in MAPS
+        todo.extend(s.children(term))
+    return count
+
+
+def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) -> Evaluation:
+    """The `map` node of `linear(…)`, `conv(…)` or another learned map."""
+    made = MAPS[kind]
+    positional = [a.value for a in expr.arguments if a.keyword is None]
+    options = _options(builder, expr, made)
+    positional += [
+        a.value for a in expr.arguments if a.keyword is not None and a.keyword.text in made.counts
+    ]
+    wanted = made.arity + len(made.counts)
+    if made.arity and len(positional) != wanted:
+        given = a_number(len(positional), "argument")
+        builder.error(
+            "E060",
+            f"`{kind}` takes {made.takes}, not {given}",
+            expr.span,
+            call,
+            hint=f"write `{usage(kind)}`",
+        )
+        positional, options = positional[: made.arity], None
+    elif not positional:
+        builder.error(
+            "E060",
+            f"`{kind}` takes {made.takes}",
+            expr.span,
+            call,
+            hint=f"write `{made.example}`",
+        )
+        return None
+    else:
+        for name in reversed(made.counts):
+            count = _count(builder, positional.pop(), made, name)
+            options = None if options is None or count is None else {**options, name: count}
+    values = []
+    for argument in positional:
+        value = yield builder.real(argument, call, f"map its parts: `{kind}(re(…), im(…))`")
+        values.append(value)
+        if value is not None and not builder.varies[value] and builder.place.kind == "equation":
+            builder.error(
+                "E062",
+                f"`{kind}` maps what changes in time",
+                argument.span,
+                call,
+                label="this is constant",
+                hint="multiply by a `param` and reduce: `sum(w * a, axis)`",
+            )
+            values[-1] = None
+    prefix = _prefix(builder, expr, kind, positional)
+    if not _allowed(builder, expr, kind):
+        return None
+    axes = builder.place.axes
+    sources = tuple(
+        _flattened(builder, argument, builder.axes_of(v))
+        for argument, v in zip(positional, values, strict=True)
+        if v is not None
+    )
+    if options is None or prefix is None or axes is None:
+        return None
+    if len(sources) < len(values):
+        return None
+    learned = made(
+        prefix, sources, axes, order=builder.place.order, span=expr.span, **options
+    )  # fmt: skip
+    flat = learned.declared
+    if learned.by_channel and set(sources[0]) == set(axes):
+        learned = replace(learned, sources=(flat,))  # a channel is mapped to that of its name
+    if learned.by_channel and _extents(builder, learned.sources[0]) != _extents(builder, flat):
+        builder.error(
+            "E069",
+            f"a depthwise {made.noun} keeps its axes",
+            expr.span,
+            call,
+            label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(flat) or '1'})",
+            hint="give the equation the argument's axes, or leave `depthwise` out",
+        )
+        return None
+    arguments = [v for v in values if v is not None]
+    # A complex value has a map for each of its parts.
+    names = [f"{prefix}.{part}" for part in SUFFIXES] if builder.place.complex else [prefix]
+    nodes = []
+    for name in names:
+        builder.maps.append(replace(learned, prefix=name))
+        index = (len(builder.maps) - 1,)
+        nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
+    return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
+
+
+def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
+    """Learned maps stand in equations with `[t]` whose axes are known beforehand."""
+    place = builder.place
+    if place.kind != "equation":
+        builder.problems.error(
+            "E064",
+            f"`{kind}` maps a sequence, so it can't be constant in time",
+            expr.span,
+            hint="declare a `param`, or write the equation with `[t]`",
+        )
+        return False
+    if place.axes is None:
+        sizes = [size for size in builder.scope.axis_order if size != "input"]
+        example = sizes[0] if sizes else "hidden"
+        builder.problems.error(
+            "E047",
+            f"the equation of `{place.name}` needs its axes",
+            expr.span,
+            label="this map's result could have any",
+            hint=f"write `{place.name}[t]: {example} = …`",
+            related=[Label(place.span, "here")],
+        )
+        return False
+    return True
+
+
+def _options(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
+    """The flags and the weight's start, by name; None where one is wrong."""
+    kind, known = made.kind, (*made.counts, *made.flags, "weight")
+    flags = dict(made.flags)
+    weight: Init | None = Init()
+    sound = True
+    seen: dict[str, s.Name] = {}
+    for argument in expr.arguments:
+        if argument.keyword is None:
+            if seen:
+                builder.problems.error(
+                    "E062",
+                    "an argument without a name after one with a name",
+                    argument.span,
+                    hint=f"write `{usage(kind)}`",
+                )
+                sound = False
+            continue
+        name = argument.keyword.text
+        if name not in known:
+            hint = builder.problems.guess(name, known, f"write `{usage(kind)}`")
+            builder.problems.error(
+                "E061",
+                f"`{kind}` has no argument called `{shorten(name)}`",
+                argument.keyword.span,
+                hint=hint,
+            )
+            sound = False
+        elif name in seen:
+            builder.problems.error(
+                "E061",
+                f"`{name}` is given twice",
+                argument.keyword.span,
+                related=[Label(seen[name].span, "first here")],
+            )
+            sound = False
+        elif name in made.counts:
+            pass  # taken with the positional arguments
+        elif name == "weight":
+            weight = read_init(argument.value, builder.problems)
+        else:
+            value = argument.value
+            text = value.text if isinstance(value, s.Name) else ""
+            if text not in ("true", "false"):
+                builder.problems.error(
+                    "E062",
+                    f"`{name}` is `true` or `false`",
+                    value.span,
+                    hint=f"write `{name} = {str(not flags[name]).lower()}`",
+                )
+                sound = False
+            flags[name] = text == "true"
+        seen[name] = argument.keyword
+    if not sound or weight is None:
+        return None
+    return {**flags, "weight": weight}
+
+
+def _count(builder: Builder, expr: s.Expr, made: type[LearnedMap], name: str) -> int | str | None:
+    """Such as the width of a convolution: a positive whole number or a size."""
+    if isinstance(expr, s.Number) and expr.whole is not None and 1 <= expr.whole <= MAX_LAG:
+        return expr.whole
+    if isinstance(expr, s.Name) and builder.scope.is_size(expr.text):
+        builder.scope.symbols[expr.text].used = True
+        return expr.text
+    hint = f"write `{made.example}`, or declare `size {name} = 3`"
+    if isinstance(expr, s.Name) and expr.text not in builder.scope.symbols:
+        hint = builder.problems.guess(expr.text, builder.scope.axis_order, hint)
+    builder.problems.error(
+        "E062",
+        f"the {name} of a {made.noun} is a positive whole number or a size",
+        expr.span,
+        hint=hint,
+    )
+    return None
+
+
+def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) -> str | None:
+    """What the parameters are named after: the equation, and where it holds several maps, the
+    equation and the map's argument."""
+    place = builder.place
+    prefix = place.name
+    if place.maps > 1:
+        names = []
+        for argument in arguments:
+            if not (isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name)):
+                builder.problems.error(
+                    "E065",
+                    f"the parameters of this `{kind}` have no name",
+                    expr.span,
+                    label=f"the equation holds {place.maps} maps; "
+                    f"`{shorten(argument.span.text, 24)}` is no plain name",
+                    hint=f"give the map an equation of its own: `a[t]: … = {kind}(…)`",
+                )
+                return None
+            names.append(argument.base.text)
+        prefix = f"{place.name}.{'_'.join(names)}"
+    other = builder.prefixes.setdefault(prefix, expr.span)
+    if other is not expr.span:
+        builder.problems.error(
+            "E066",
+            f"two maps are called `{prefix}`",
+            expr.span,
+            hint="give one of them an equation of its own",
+            related=[Label(other, "the other")],
+        )
+        return None
+    return prefix
+
+
+def _flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
+    """A map's argument's axes in the order in which they flatten: that of its declaration."""
+    if isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name):
+        symbol = builder.scope.symbols.get(argument.base.text)
+        if symbol is not None and symbol.order:
+            return symbol.order
+    return axes
+
+
+def _extents(builder: Builder, axes: tuple[str, ...]) -> list[str]:
+    return [builder.scope.extent(a) for a in axes]

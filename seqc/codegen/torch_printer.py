@@ -24,7 +24,7 @@ RESERVED = (
     self torch Tensor state inputs keep wide stored dtype extents resets scalars batch steps
     math guard pick lagged windows remember push cls stacked started state_dtype storage_dtype
     NamedTuple like fresh shift arange numeric choose full split last_step centred_windows begin
-    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows
+    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows bias_of cast weight_of
     t range len int float tuple
     """.split()
     )

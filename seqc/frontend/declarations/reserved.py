@@ -45,10 +45,10 @@ MODULE_NAMES = (
         """
     CPP_ENTRIES CPP_HEADERS CUDA_ENTRIES CUDA_HEADERS
     Field FusedKernel KernelSpec Layer NamedTuple Tensor WARNINGS
-    annotations begin centred_windows choose contract full guard
+    annotations begin bias_of cast centred_windows choose contract full guard
     keep_mask lagged last_step math numeric pick push
     remember shift split spread_axes spread_to stacked started state_dtype
-    storage_dtype torch turn_rows windows
+    storage_dtype torch turn_rows weight_of windows
     """
     )
 )

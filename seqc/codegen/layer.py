@@ -14,9 +14,10 @@ from seqc.codegen.equations import (
     past,
     unflatten,
 )
+from seqc.codegen.loops import loop_lines
 from seqc.codegen.parameters import product_text, rows
 from seqc.codegen.torch_printer import Text, wrap
-from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
+from seqc.ir.plan import ArrayStage, History, KernelStage, LoopStage, MapStage, Plan
 from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
 
@@ -79,6 +80,7 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         ("FIELDS", f"({fields})"),
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
+        *([("LOOPS", "True")] if any(isinstance(s, LoopStage) for s in plan.stages) else []),
         ("STREAMS", repr(not non_causal(plan))),
         ("State", f"{r.name}State"),
     ]
@@ -215,6 +217,8 @@ class ParallelLines:
                     self.map_stage(stage)
                 case ArrayStage():
                     self.array(stage.node)
+                case LoopStage():
+                    self.finals |= loop_lines(self.plan, stage, self.equations)
                 case KernelStage():
                     self.kernel(stage)
         outputs = [self.named(o) for o in r.outputs]

@@ -84,7 +84,8 @@ class Layer(Arguments):
         """Choose the backend, and run sequences that were checked."""
         x = inputs[0]
         keep = self._keep(tuple(x.shape[:2]), x)
-        if self._choose(x.device.type, x.device.index, x.dtype) == "reference":
+        loop_of_none = self.LOOPS and x.shape[1] == 0
+        if loop_of_none or self._choose(x.device.type, x.device.index, x.dtype) == "reference":
             return self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
@@ -139,7 +140,7 @@ class Layer(Arguments):
         if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
             stored.append(torch.get_autocast_dtype("cpu"))
         return choose_backend(
-            self.backend, device, index, type(self).__name__, self.PARALLEL,
+            self.backend, device, index, type(self).__name__, self.PARALLEL, bool(self.KERNELS),
             self._compiled(CppKernel.loaded, stored),
             lambda: self._compiled(CppKernel.have, stored),
         )  # fmt: skip
@@ -203,7 +204,9 @@ class Layer(Arguments):
         x = inputs[0]
         self._check_resets(resets, x, "B")
         taken = self._state(state, x.shape[0], x)
-        if self._choose(x.device.type, x.device.index, x.dtype) != "reference":
+        # A step of a loop without kernels around it is a step of the reference.
+        fused = self.KERNELS or not self.LOOPS
+        if fused and self._choose(x.device.type, x.device.index, x.dtype) != "reference":
             mask = None if resets is None else resets.unsqueeze(1)
             ys, after = self._run(tuple(v.unsqueeze(1) for v in self._strip(inputs)), taken, mask)
             outputs = tuple(y.squeeze(1) for y in ys)

@@ -38,6 +38,8 @@ class LayerView:
     single: list[str]
     parallel: list[str]
     kernels: list[str]
+    #: whether a stratum is taken step by step between the kernels
+    loops: bool
 
 
 def axes_table(entries: list[tuple[str, tuple[str, ...]]]) -> str:
@@ -80,10 +82,15 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         ("FIELDS", f"({fields})"),
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
-        *([("LOOPS", "True")] if any(isinstance(s, LoopStage) for s in plan.stages) else []),
+        *([("LOOPS", "True")] if has_loops(plan) else []),
         ("STREAMS", repr(not non_causal(plan))),
         ("State", f"{r.name}State"),
     ]
+
+
+def has_loops(plan: Plan) -> bool:
+    """Whether a stratum is taken step by step."""
+    return any(isinstance(s, LoopStage) for s in plan.stages)
 
 
 def kernel_name(recurrence: Recurrence, stage: KernelStage) -> str:

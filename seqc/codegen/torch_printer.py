@@ -184,7 +184,8 @@ class TorchPrinter:
             elif set(condition.axes) <= set(value.axes):
                 seen = align(condition, value.axes)
                 code = f"guard({seen.code}, {value.code}, {guard.side})"
-                value = Text(code, _ATOM, value.axes, False, value.lead)
+                # A choice that each sequence makes gives each a value, of a constant too.
+                value = Text(code, _ATOM, value.axes, False, value.lead or condition.lead)
         return value
 
     def pointwise(self, n: int, node: Node) -> Text:

@@ -7,18 +7,25 @@ feed on runs before it and after it, for the whole sequence.
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
+from random import Random
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import seqc
 from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapStage, Plan
 from seqc.passes.pipeline import problems, run
 from seqc.runtime import backends
 from seqc.runtime.backends import choose_backend
+from seqc.runtime.kernels import FusedKernel
+from seqc.runtime.layer import Layer
 from tests.layer.support import HAVE_CXX, assert_all_close, build, gradients, leaf, randn
+from tests.passes.generate import random_spec
 from tests.passes.support import HEAD, hold_backends_together
 
 needs_cxx = [pytest.mark.cpp, pytest.mark.skipif(not HAVE_CXX, reason="no C++ compiler")]
@@ -404,3 +411,26 @@ def test_torch_compile() -> None:
     whole = torch.compile(layer, fullgraph=True, backend="aot_eager")
     results = [{"y": y} | gradients([y], {"x": x}) for y in (whole(x)[0], layer(x)[0])]
     assert_all_close(results[0], results[1], 1e-12)
+
+
+# --- specs that nobody wrote ---------------------------------------------------------------------
+
+#: More by hand: SEQC_RANDOM_SPECS=1000 pytest tests/passes/test_loops.py -k random
+COUNT = int(os.environ.get("SEQC_RANDOM_SPECS", "12"))
+
+
+@settings(max_examples=COUNT)
+@given(st.randoms(use_true_random=False))
+@pytest.mark.filterwarnings("ignore")
+def test_random_loops(r: Random) -> None:
+    """The plan around the loops is what is held to the reference: no kernel is compiled for it."""
+
+    def mirrored(kernel: FusedKernel, *args: Any) -> Any:
+        found = kernel.mirror(*kernel.arguments(*args)[:-1])
+        count = len(kernel.spec.outputs)
+        return tuple(found[:count]), tuple(found[count:])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FusedKernel, "__call__", mirrored)
+        patch.setattr(Layer, "_choose", lambda self, *about: self.backend)
+        hold_backends_together(random_spec(r, loops=True), 1e-10, hidden=3, slots=2)

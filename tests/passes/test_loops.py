@@ -416,7 +416,7 @@ def test_torch_compile() -> None:
 # --- specs that nobody wrote ---------------------------------------------------------------------
 
 #: More by hand: SEQC_RANDOM_SPECS=1000 pytest tests/passes/test_loops.py -k random
-COUNT = int(os.environ.get("SEQC_RANDOM_SPECS", "12"))
+COUNT = int(os.environ.get("SEQC_RANDOM_SPECS", "6"))
 
 
 @settings(max_examples=COUNT)

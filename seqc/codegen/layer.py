@@ -14,10 +14,11 @@ from seqc.codegen.equations import (
     past,
     unflatten,
 )
+from seqc.codegen.loops import loop_lines
 from seqc.codegen.parameters import product_text, rows
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
-from seqc.ir.plan import ArrayStage, History, KernelStage, MapStage, Plan
+from seqc.ir.plan import ArrayStage, History, KernelStage, LoopStage, MapStage, Plan
 from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
 
@@ -38,6 +39,8 @@ class LayerView:
     single: list[str]
     parallel: list[str]
     kernels: list[str]
+    #: whether a stratum is taken step by step between the kernels
+    loops: bool
 
 
 def axes_table(entries: list[tuple[str, tuple[str, ...]]]) -> str:
@@ -80,9 +83,15 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         ("FIELDS", f"({fields})"),
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
+        *([("LOOPS", "True")] if has_loops(plan) else []),
         ("STREAMS", repr(not non_causal(plan))),
         ("State", f"{r.name}State"),
     ]
+
+
+def has_loops(plan: Plan) -> bool:
+    """Whether a stratum is taken step by step."""
+    return any(isinstance(s, LoopStage) for s in plan.stages)
 
 
 def kernel_name(recurrence: Recurrence, stage: KernelStage) -> str:
@@ -216,6 +225,8 @@ class ParallelLines:
                     self.map_stage(stage)
                 case ArrayStage():
                     self.array(stage.node)
+                case LoopStage():
+                    self.finals |= loop_lines(self.plan, stage, self.equations)
                 case KernelStage():
                     self.kernel(stage)
         outputs = [self.named(o) for o in r.outputs]

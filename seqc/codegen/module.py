@@ -9,6 +9,7 @@ from seqc.codegen.layer import (
     ParallelLines,
     ahead_lines,
     field_shape,
+    has_loops,
     keep_lines,
     kernel_name,
     start_lines,
@@ -134,6 +135,7 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         single=tidy(step_lines(plan)),
         parallel=tidy(ParallelLines(plan).lines()) if plan.stages else [],
         kernels=[print_kernel(kernel_name(r, s), s) for s in kernels],
+        loops=has_loops(plan),
     )
 
 

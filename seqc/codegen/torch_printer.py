@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from seqc.codegen.names import Namer
 from seqc.diagnostics import Span
 from seqc.ir.graph import Graph, Node
+from seqc.ir.guards import Guard, find_guards
 from seqc.ir.maps import MAP_FUNCTIONS
 from seqc.ir.operations import OPERATIONS
-from seqc.ir.ops import INFIX, POINTWISE, TORCH_HELPERS
+from seqc.ir.ops import INFIX, TORCH_HELPERS
 
 _ATOM, _UNARY = 9, 7
 #: Names that generated functions use for themselves.
@@ -24,8 +25,9 @@ RESERVED = (
     self torch Tensor state inputs keep wide stored dtype extents resets scalars batch steps
     math guard pick lagged windows remember push cls stacked started state_dtype storage_dtype
     NamedTuple like fresh shift arange numeric choose full split last_step centred_windows begin
-    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows bias_of cast weight_of
-    t range len int float tuple
+    keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows
+    bias_of cast weight_of
+    t range len int float tuple list
     """.split()
     )
     | TORCH_HELPERS
@@ -72,57 +74,6 @@ def _leading_kept(value: Text, axes: tuple[str, ...], pattern: list[str]) -> boo
 def wrap(value: Text, binds: int) -> str:
     """The text, in brackets where it binds less tightly than its place needs."""
     return value.code if value.binds >= binds else f"({value.code})"
-
-
-@dataclass(frozen=True)
-class Guard:
-    """A value belongs to one branch of a ``where`` alone: the side that its condition takes."""
-
-    condition: int
-    side: bool
-
-
-#: Operations whose derivative can be infinite where their value is not used.
-_STEEP = frozenset(o.name for o in OPERATIONS.values() if o.steep)
-
-
-def find_guards(
-    graph: Graph, roots: Iterable[int], arguments: Callable[[int], Iterable[int]]
-) -> dict[int, tuple[Guard, ...]]:
-    """For each node that only branches of ``where`` use, those branches, outermost first.
-
-    A node used from several places belongs to what they have in common.
-    """
-    roots = set(roots)
-    users: dict[int, list[int]] = {}
-    seen: set[int] = set()
-    stack = list(roots)
-    while stack:
-        n = stack.pop()
-        if n not in seen:
-            seen.add(n)
-            for a in arguments(n):
-                users.setdefault(a, []).append(n)
-                stack.append(a)
-    found: dict[int, tuple[Guard, ...]] = {}
-    for n in sorted(seen, reverse=True):
-        if n in roots or graph[n].op not in POINTWISE:
-            # What looks across channels or time belongs to no one channel's branch.
-            continue
-        chains = []
-        for u in users.get(n, ()):
-            outer = found.get(u, ())
-            if graph[u].op == "where" and graph[u].args.count(n) == 1 and graph[u].args[0] != n:
-                outer = (*outer, Guard(graph[u].args[0], graph[u].args[1] == n))
-            chains.append(outer)
-        common = chains[0] if chains else ()
-        for c in chains[1:]:
-            common = tuple(g for g in common if g in c)
-        if common:
-            found[n] = common
-    # Only branches with something steep in them need guarding.
-    steep = {g for n, gs in found.items() if graph[n].op in _STEEP for g in gs}
-    return {n: kept for n, gs in found.items() if (kept := tuple(g for g in gs if g in steep))}
 
 
 class TorchPrinter:
@@ -228,7 +179,8 @@ class TorchPrinter:
             elif set(condition.axes) <= set(value.axes):
                 seen = align(condition, value.axes)
                 code = f"guard({seen.code}, {value.code}, {guard.side})"
-                value = Text(code, _ATOM, value.axes, False, value.lead)
+                # A choice that each sequence makes gives each a value, of a constant too.
+                value = Text(code, _ATOM, value.axes, False, value.lead or condition.lead)
         return value
 
     def pointwise(self, n: int, node: Node) -> Text:

@@ -115,7 +115,8 @@ def _absent(subject: Subject, backend: str) -> tuple[Any, str] | None:
     """Why a backend cannot be checked, with its status; None where it runs."""
     if not getattr(subject.layer_class, "PARALLEL", True):
         return "n/a", "the layer has no parallel form, so it has no kernels"
-    if (backend == "cpp" or subject.emulated) and find_compiler() is None:
+    kernels = getattr(subject.layer_class, "KERNELS", ())
+    if kernels and (backend == "cpp" or subject.emulated) and find_compiler() is None:
         return "n/a", "there is no C++ compiler here"
 
     def probe() -> Check:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Diagnostic, Span
 from seqc.ir.algebra import Algebra
+from seqc.ir.contraction import contractions
 from seqc.ir.kernel import Kernel
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.schedule import Scheduled
@@ -27,7 +29,7 @@ class Stratum:
     ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, or one that
     costs more to compose than it gains, but each channel, or each channel of the axes
     that are not mixed, goes its own way: step by step within one fused kernel),
-    ``sequential`` (the reference, step by step).
+    ``sequential`` (step by step in torch: a :class:`LoopStage`).
 
     ``coefficient`` and ``offset`` are the parts of an affine stratum of one state.
     ``log_coefficient`` and ``log_offset`` are its log-domain form, where both are
@@ -115,6 +117,63 @@ class ArrayStage:
 
 
 @dataclass(frozen=True)
+class LoopStage:
+    """A stratum that is taken step by step in torch, what is free of it being there beforehand.
+
+    ``states`` are the names that it carries: states, and equations that are read with a lag.
+    ``sources`` are the graph nodes that it reads, of whole sequences or constant in time;
+    ``within`` those that a step computes, in order; ``packs`` the learned maps among them, in
+    groups of the same arguments, a product each.  ``outputs`` are those whose every step is kept.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    sources: tuple[int, ...]
+    within: tuple[int, ...]
+    packs: tuple[tuple[int, ...], ...]
+    outputs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        groups = [list(p) for p in self.packs]
+        return (
+            f"loop {self.name}: carries {list(self.states)} reads {list(self.sources)} "
+            f"computes {list(self.within)} products {groups} keeps {list(self.outputs)}"
+        )
+
+    def problems(self, recurrence: Recurrence) -> Iterator[str]:
+        """What a verifier finds wrong: a step that cannot be computed from what is there."""
+        nodes, mine = recurrence.nodes, set(self.within)
+        there = mine | set(self.sources)
+        products = contractions(recurrence)
+        for n in self.within:
+            product = products.get(n)
+            for a in nodes[n].args if product is None else product.factors:
+                if a not in there and not self.carries(recurrence, a):
+                    yield f"{self.name}: %{n} needs %{a}, which is not there"
+        for n in self.sources:
+            if n in mine or self.carries(recurrence, n):
+                yield f"{self.name}: %{n} is no source, but of the loop itself"
+        for name in self.states:
+            update = recurrence.definition(name)
+            if update is None or not (update in there or self.carries(recurrence, update)):
+                yield f"{self.name}: there is no update of {name}"
+        for n in self.outputs:
+            if n not in mine:
+                yield f"{self.name}: %{n} is kept, but not computed"
+        packed = [n for group in self.packs for n in group]
+        if sorted(packed) != [n for n in self.within if nodes[n].op == "map"]:
+            yield f"{self.name}: its learned maps are not those of its products"
+        for group in self.packs:
+            if len({nodes[n].args for n in group}) != 1:
+                yield f"{self.name}: a product of maps of different arguments"
+
+    def carries(self, recurrence: Recurrence, n: int) -> bool:
+        """Whether a node reads what the loop carries."""
+        node = recurrence.nodes[n]
+        return node.op == "read" and node.attrs[1] != 0 and node.attrs[0] in self.states
+
+
+@dataclass(frozen=True)
 class Operand:
     """A tensor that a kernel's streams are cut from, and what it is.
 
@@ -175,11 +234,11 @@ class KernelStage(FusedStage):
 
 @dataclass(frozen=True)
 class Staged:
-    """What is computed where, in order; no stages when the layer runs step by step."""
+    """What is computed where, in order; no stages where there is nothing to compute."""
 
     analysis: Analysis
     histories: tuple[History, ...]
-    stages: tuple[MapStage | ArrayStage | FusedStage, ...]
+    stages: tuple[MapStage | ArrayStage | LoopStage | FusedStage, ...]
 
     @property
     def recurrence(self) -> Recurrence:
@@ -193,12 +252,12 @@ class Staged:
         return "\n".join(lines)
 
 
-Stage = MapStage | ArrayStage | KernelStage
+Stage = MapStage | ArrayStage | LoopStage | KernelStage
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in the order in which they run; empty when the layer runs step by step."""
+    """The stages in the order in which they run."""
 
     analysis: Analysis
     histories: tuple[History, ...]
@@ -221,12 +280,14 @@ def _history_lines(histories: tuple[History, ...]) -> list[str]:
     return [f"  history {h.name}: lags {list(h.lags)} windows {list(h.windows)}" for h in histories]
 
 
-def _stage_lines(stage: MapStage | ArrayStage | FusedStage, kernels: str) -> list[str]:
+def _stage_lines(stage: MapStage | ArrayStage | LoopStage | FusedStage, kernels: str) -> list[str]:
     match stage:
         case MapStage():
             return [f"  map {stage.name}: maps {list(stage.maps)} of {list(stage.sources)}"]
         case ArrayStage():
             return [f"  array %{stage.node}"]
+        case LoopStage():
+            return [f"  {stage}"]
         case FusedStage():
             lines = [f"  {FusedStage.__str__(stage)}"]
             return lines + ["  " + line for line in kernels.split("\n")]

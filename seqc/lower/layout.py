@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import reachable
-from seqc.ir.ops import POINTWISE
+from seqc.ir.ops import CONDITIONS, POINTWISE
 from seqc.ir.plan import Analysis, History, Stratum
 from seqc.ir.recurrence import Recurrence, time_varying
+from seqc.lower.loops import Loop, find_loop
 
 #: Operations that look across an axis or a window, so that they run between kernels, but for the
 #: sums that a kernel does itself (:func:`absorbed`).
@@ -20,12 +21,14 @@ BARRIERS = frozenset({"map", "reduce", "cumsum", "shift", "rename"})
 class Layout:
     """The layer's graph as staging sees it: scans in place of state updates.
 
-    ``strata`` are those that kernels run; ``updates`` gives, a node, the (stratum, carry)
+    ``strata`` are those that kernels run, ``loops`` those that torch does; ``looped`` gives, a node
+    that a loop computes, its position.  ``updates`` gives, a node, the (stratum, carry)
     pairs whose value after the step it is.  ``frontier`` is what a stratum is computed from:
     the parts of its law, or of a march what is free of the carries; ``sums`` the sums that a
-    march does on the way.  ``levels`` is where a node
-    runs, ``homes`` the axes of the kernel that computes it (its own, or one axis more below a
-    sum), ``inner`` the axis that a kernel over such axes sums over, at its level.
+    march does on the way; ``products`` are sums of products that run as matrix products, unless a
+    kernel does the sum.  ``levels`` is where a node runs, ``homes`` the axes of the kernel that
+    computes it (its own, or one axis more below a sum), ``inner`` the axis that a kernel over such
+    axes sums over, at its level.
     """
 
     recurrence: Recurrence
@@ -34,6 +37,9 @@ class Layout:
     frontier: list[tuple[int, ...]]
     sums: list[tuple[int, ...]]
     timed: list[bool]
+    products: dict[int, Contraction]
+    loops: tuple[Loop, ...] = ()
+    looped: dict[int, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     levels: dict[int, int] = field(default_factory=dict)
     homes: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -41,21 +47,18 @@ class Layout:
     absorbed: set[int] = field(default_factory=set)
     #: nodes that depend on a kernel's scan at their own level
     bound: set[int] = field(default_factory=set)
-    #: sums of products that run as matrix products, unless a kernel does the sum
-    products: dict[int, Contraction] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.products = contractions(self.recurrence)
 
     def fused(self, n: int) -> bool:
         """Whether a kernel computes the node (rather than a map, torch or nobody)."""
-        if not self.timed[n]:
+        if not self.timed[n] or n in self.looped:
             return False
         op = self.recurrence.nodes[n].op
         return n in self.updates or n in self.absorbed or op in POINTWISE
 
     def arguments(self, n: int) -> tuple[int, ...]:
-        """What the node needs: a scan what it is computed from, a lagged read its value."""
+        """What the node needs: a scan or loop what it is computed from, a lagged read its value."""
+        if n in self.looped:
+            return self.loops[self.looped[n]].edge
         if n in self.updates:
             found = (a for s, _ in self.updates[n] for a in self.frontier[s])
             return tuple(dict.fromkeys(found))
@@ -70,8 +73,15 @@ class Layout:
 
     def wanted(self, n: int) -> tuple[int, ...]:
         """What must be there for torch to compute a node: of a matrix product its factors alone."""
-        product = self.products.get(n)
+        product = None if n in self.looped else self.products.get(n)
         return self.arguments(n) if product is None else product.factors
+
+    def barrier(self, n: int) -> bool:
+        """Whether the node is computed between kernels, for the whole sequence."""
+        if not self.timed[n]:
+            return False
+        across = self.recurrence.nodes[n].op in BARRIERS and n not in self.absorbed
+        return across or n in self.looped
 
     def carried(self, n: int) -> tuple[int, int] | None:
         """The (stratum, carry) whose value before the step the node reads, if it is such a read."""
@@ -106,7 +116,21 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         for s, within in zip(strata, inside, strict=True)
     ]
     sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
-    layout = Layout(recurrence, strata, updates, frontier, sums, time_varying(recurrence))
+    products = contractions(recurrence)
+    found = (
+        find_loop(recurrence, s, products) for s in analysis.strata if s.method == "sequential"
+    )
+    loops = tuple(x for x in found if x is not None)
+    looped = {
+        n: i
+        for i, loop in enumerate(loops)
+        for n in loop.bound
+        if recurrence.nodes[n].op not in CONDITIONS  # no sequence of truths is written down
+    }
+    layout = Layout(
+        recurrence, strata, updates, frontier, sums, time_varying(recurrence), products, loops,
+        looped,
+    )  # fmt: skip
     layout.absorbed.update(n for found in sums for n in found)
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
@@ -185,11 +209,11 @@ def place(layout: Layout, n: int) -> None:
         return
     arguments = layout.arguments(n)
     carried = layout.carried(n)
-    if n not in layout.updates and carried is None and absorbs(layout, n):
+    computed = n in layout.updates or n in layout.looped
+    if not computed and carried is None and absorbs(layout, n):
         layout.absorbed.add(n)
     waits = n not in layout.updates and (
-        (node.op in BARRIERS and n not in layout.absorbed)
-        or (node.op == "read" and carried is None)
+        layout.barrier(n) or (node.op == "read" and carried is None)
     )
     level = max(
         (layout.levels[a] + (waits and layout.stored(a) is not None) for a in arguments), default=0
@@ -251,9 +275,8 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     carried = {name for s in layout.strata for name, _ in s.carries}
     pins |= {h.node for h in histories if not (h.single and h.name in carried)}
     for n in layout.order:
-        node = recurrence.nodes[n]
-        barrier = layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed
-        if barrier or (node.op == "read" and layout.carried(n) is None):
+        read = recurrence.nodes[n].op == "read"
+        if layout.barrier(n) or (read and layout.carried(n) is None):
             pins |= set(layout.wanted(n))
     stored = {layout.stored(n) for n in pins if n is not None}
     return {n for n in stored if n is not None}

@@ -3,7 +3,8 @@
 A learned map or a reduction looks across channels, so it runs for the whole
 sequence between kernels; everything pointwise, and every scan, is fused.  Each
 value gets a *level*: level 0 needs inputs alone, level n + 1 needs a map of
-something that a level-n kernel computes.  Within a level, values over the same
+something that a level-n kernel computes.  A stratum that no kernel runs is a loop in torch: it
+stands between kernels as a map does.  Within a level, values over the same
 axes share one kernel; what a later kernel, a map, an output or a later call
 needs is materialised, all else lives in registers.
 """
@@ -13,22 +14,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, MapStage, Staged
+from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, LoopStage, MapStage, Staged
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
-from seqc.lower.layout import BARRIERS, Layout, lay_out, pinned, rank
+from seqc.lower.layout import Layout, lay_out, pinned, rank
+from seqc.lower.loops import Loop, packs
 
 
 def stage(analysis: Analysis) -> Staged:
-    """What a layer computes where: its histories, and its stages unless it runs step by step."""
+    """What a layer computes where: its histories, and its stages."""
     recurrence = analysis.recurrence
     refuse_foresight(recurrence)
     histories = find_histories(recurrence)
-    if any(s.method == "sequential" for s in analysis.strata):
-        return Staged(analysis, histories, ())
     layout = lay_out(analysis, histories)
     groups = materialise(layout, histories)
-    return Staged(analysis, histories, tuple(emit(layout, groups)))
+    kept = loop_outputs(layout, histories)
+    return Staged(analysis, histories, tuple(emit(layout, groups, kept)))
 
 
 @dataclass
@@ -99,15 +100,40 @@ def boundary(layout: Layout, group: Group) -> set[int]:
     return found
 
 
-def emit(layout: Layout, groups: list[Group]) -> Iterable[MapStage | ArrayStage | FusedStage]:
-    """The stages in order: at each level the maps and arrays, then the kernels."""
+def loop_outputs(layout: Layout, histories: tuple[History, ...]) -> tuple[tuple[int, ...], ...]:
+    """A loop, what is needed of it for the whole sequence: all else is gone after its step."""
+    r = layout.recurrence
+    carried = {name for loop in layout.loops for name in loop.states}
+    wanted = {a for n in layout.order for a in layout.arguments(n)}
+    wanted |= {n for n in map(r.definition, r.outputs) if n is not None}
+    # The last value of a state is what its loop carries out.
+    wanted |= {
+        h.node for h in histories
+        if h.node is not None and not (h.single and h.name in carried)
+    }  # fmt: skip
+    return tuple(
+        tuple(n for n in layout.order if layout.looped.get(n) == i and n in wanted)
+        for i in range(len(layout.loops))
+    )
+
+
+def emit(
+    layout: Layout, groups: list[Group], kept: tuple[tuple[int, ...], ...]
+) -> Iterable[MapStage | ArrayStage | LoopStage | FusedStage]:
+    """The stages in order: at each level the maps, arrays and loops, then the kernels."""
     nodes = layout.recurrence.nodes
     packed: dict[int, tuple[str, int]] = {}
     names = iter(f"pre{i}" for i in range(len(layout.recurrence.maps) + 1))
+    looped: set[int] = set()
     for lvl in range(max(layout.levels.values(), default=0) + 1):
         for n in layout.order:
-            barrier = nodes[n].op in BARRIERS and layout.timed[n] and n not in layout.absorbed
-            if not barrier or layout.levels[n] != lvl or n in packed:
+            if not layout.barrier(n) or layout.levels[n] != lvl or n in packed:
+                continue
+            if n in layout.looped:
+                i = layout.looped[n]
+                if i not in looped:
+                    looped.add(i)
+                    yield loop_stage(layout, f"loop{len(looped) - 1}", layout.loops[i], kept[i])
                 continue
             if nodes[n].op != "map":
                 yield ArrayStage(n)
@@ -119,6 +145,12 @@ def emit(layout: Layout, groups: list[Group]) -> Iterable[MapStage | ArrayStage 
             if group.level == lvl:
                 name = f"k{groups.index(group)}"
                 yield fuse(layout, name, group.axes, group.strata, group.outputs, packed)
+
+
+def loop_stage(layout: Layout, name: str, loop: Loop, kept: tuple[int, ...]) -> LoopStage:
+    """A stratum's steps in torch."""
+    groups = packs(layout.recurrence, loop)
+    return LoopStage(name, loop.states, loop.edge, loop.within, groups, kept)
 
 
 def map_stage(layout: Layout, first: int, name: str) -> MapStage:
@@ -134,7 +166,8 @@ def map_stage(layout: Layout, first: int, name: str) -> MapStage:
         mine = [
             n
             for n in layout.order
-            if recurrence.nodes[n].op == "map" and packing(n) == packing(first)
+            if recurrence.nodes[n].op == "map" and n not in layout.looped
+            if packing(n) == packing(first)
         ]
     # In the order in which the spec writes them.
     mine.sort(key=lambda n: int(recurrence.nodes[n].attrs[0]))

@@ -103,7 +103,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
     from seqc.codegen.layer import step_lines
     from seqc.codegen.sources import headers, print_kernels
-    from seqc.ir.plan import KernelStage
+    from seqc.ir.plan import KernelStage, LoopStage
     from seqc.passes.pipeline import run
 
     compilation = run(read_spec(spec))
@@ -127,7 +127,8 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
                 f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}"
             )
         elif not kernels:
-            why = "" if plan.stages else ": it runs step by step, in plain PyTorch"
+            loops = any(isinstance(s, LoopStage) for s in plan.stages)
+            why = ": it runs step by step, in plain PyTorch" if loops or not plan.stages else ""
             parts.append(f"// {plan.recurrence.name} has no kernels{why}")
         else:
             parts += [print_kernels(s) for s in kernels]
@@ -199,7 +200,7 @@ def compile_kernels(text: str, folder: Path) -> None:
     found = [k for k in vars(load_module(text)).values() if isinstance(k, FusedKernel)]
     if not found:
         raise ValueError(
-            "there is nothing to compile: no layer of the spec has a parallel form, so they run "
+            "there is nothing to compile: no layer of the spec has a kernel, so they run "
             "as plain PyTorch (see seqc explain)"
         )
     for kernel in found:

@@ -10,7 +10,7 @@ from functools import cache
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
-from seqc.ir.plan import Analysis, FusedStage, KernelStage, Plan, Staged
+from seqc.ir.plan import Analysis, FusedStage, KernelStage, LoopStage, Plan, Staged
 from seqc.ir.recurrence import Recurrence
 from seqc.lower.plan import plan
 from seqc.lower.staging import stage
@@ -47,7 +47,7 @@ def recurrence_to_analysis(recurrence: Recurrence) -> Analysis:
 
 
 def analysis_to_staged(analysis: Analysis) -> Staged:
-    """Maps, arrays and fused kernels."""
+    """Maps, arrays, loops and fused kernels."""
     return stage(analysis)
 
 
@@ -122,8 +122,12 @@ def problems(value: Stage) -> Iterator[str]:
             for s in value.stages:
                 if isinstance(s, FusedStage):
                     yield from s.kernel.problems()
+                elif isinstance(s, LoopStage):
+                    yield from s.problems(value.recurrence)
         case Plan():
             for s in value.stages:
                 if isinstance(s, KernelStage):
                     yield from s.forward.problems()
                     yield from s.backward.problems()
+                elif isinstance(s, LoopStage):
+                    yield from s.problems(value.recurrence)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from seqc.codegen.templates import page_environment
 from seqc.diagnostics import Source
+from seqc.ir.plan import LoopStage
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import LayerReport, Report
 from seqc.ir.verdict import Interval
@@ -123,4 +124,6 @@ def _summary(layer: LayerReport) -> str:
     text = f"{count} {'stratum' if count == 1 else 'strata'}, {proved} proved; "
     if not layer.plan.stages:
         return text + "runs step by step"
-    return text + f"{kernels} fused kernel{'' if kernels == 1 else 's'}"
+    loops = sum(isinstance(s, LoopStage) for s in layer.plan.stages)
+    steps = "" if not loops else f", {loops} loop{'' if loops == 1 else 's'} in PyTorch"
+    return text + f"{kernels} fused kernel{'' if kernels == 1 else 's'}" + steps

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from seqc.diagnostics import Diagnostic
 from seqc.ir.graph import Graph
-from seqc.ir.plan import ArrayStage, KernelStage, MapStage, Plan, Stratum
+from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapStage, Plan, Stratum
+from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
 from seqc.report.costs import kernel_cost
 from seqc.report.plain import Formulas, formulas
@@ -148,6 +149,8 @@ def stages(plan: Plan) -> list[str]:
                 out.append(f"{stage.name}: {kind} maps {maps} as one GEMM")
             case ArrayStage():
                 out.append(f"{r.nodes[stage.node].op} over the whole sequence")
+            case LoopStage():
+                out.append(loop_line(r, stage))
             case KernelStage():
                 k = stage.kernel
                 marching = {x for s in plan.analysis.strata if s.law is None for x in s.states}
@@ -161,3 +164,13 @@ def stages(plan: Plan) -> list[str]:
                     f"writes {', '.join(o.name for o in k.outputs) or 'final states alone'}"
                 )
     return out
+
+
+def loop_line(r: Recurrence, stage: LoopStage) -> str:
+    """What a loop in torch does at each step."""
+    parts = [f"{stage.name}: step by step in PyTorch: {', '.join(stage.states)}"]
+    for pack in stage.packs:
+        maps = [r.maps[int(r.nodes[n].attrs[0])].prefix for n in pack]
+        parts.append(f"map{'s' if len(maps) > 1 else ''} {', '.join(maps)} as one product a step")
+    kept = [r.value_name(n) or f"value{n}" for n in stage.outputs]
+    return "; ".join([*parts, f"writes {', '.join(kept) or 'final states alone'}"])

@@ -33,10 +33,13 @@ def constant_to_dynamo(function: Any) -> Any:
 
 
 def choose_backend(
-    wish: str, device: str, index: int | None, layer: str, parallel: bool,
+    wish: str, device: str, index: int | None, layer: str, parallel: bool, kernels: bool = True,
     loaded: bool = False, have: Callable[[], bool] = lambda: False,
 ) -> str:  # fmt: skip
     """``cpp``, ``cuda`` or ``reference`` for a call on a device of a type, and its index.
+
+    ``kernels``: whether the layer has any; one that runs in torch alone does so on any device,
+    by the name ``torch`` where that has no kernels.
 
     ``wish`` is the layer's backend; ``auto`` (or SEQC_BACKEND in its stead) falls
     back to ``reference``, with one warning where something could be done about it.
@@ -64,6 +67,8 @@ def choose_backend(
         runs_on = next(d for d, backend in _FUSED.items() if backend == wish)
         place = {"cpu": "the CPU", "cuda": "a CUDA device"}[runs_on]
         raise ValueError(f"backend {wish!r} runs on {place}, but the input is on {device}")
+    if not kernels:  # a plan of maps and loops in torch: nothing to compile, and any device will do
+        return fused or "torch"
     if fused is None:
         warn_once(
             f"there are no fused kernels for {device}: {layer} runs step by step on the "

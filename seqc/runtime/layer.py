@@ -101,7 +101,7 @@ class Layer(Arguments):
         """Run sequences that were checked."""
         x = inputs[0]
         keep = self._keep(tuple(x.shape[:2]), x) if self._drops else ()
-        if backend == "reference":
+        if backend == "reference" or (self.LOOPS and x.shape[1] == 0):
             return self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
@@ -163,7 +163,7 @@ class Layer(Arguments):
         if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
             stored.append(torch.get_autocast_dtype("cpu"))
         return choose_backend(
-            self.backend, device, index, type(self).__name__, self.PARALLEL,
+            self.backend, device, index, type(self).__name__, self.PARALLEL, bool(self.KERNELS),
             self._compiled(CppKernel.loaded, stored),
             lambda: self._compiled(CppKernel.have, stored),
         )  # fmt: skip
@@ -227,7 +227,8 @@ class Layer(Arguments):
             outputs, after = self._run_step(inputs, taken, resets, backend)
             return self._dress(outputs, x.dtype), after
         entered, taken = self._enter_step(inputs, state, resets)
-        backend = self._backend(x)
+        # A step of a loop without kernels around it is a step of the reference.
+        backend = self._backend(x) if self.KERNELS or not self.LOOPS else "reference"
         self._remember(mark, state, x, backend)
         if backend != "reference":
             outputs, after = self._run_step(entered, taken, resets, backend)

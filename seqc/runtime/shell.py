@@ -60,6 +60,8 @@ class Shell(nn.Module):
     FIELDS: ClassVar[tuple[Field, ...]] = ()
     KERNELS: ClassVar[tuple[FusedKernel, ...]] = ()
     PARALLEL: ClassVar[bool] = True
+    #: Whether some of its states are taken step by step between the kernels.
+    LOOPS: ClassVar[bool] = False
     STREAMS: ClassVar[bool] = True
     State: ClassVar[Any]
     DEFAULT_BACKEND: ClassVar[str] = "auto"

@@ -16,7 +16,8 @@ from seqc.symbolic.strata import Component
 _HINTS = {
     "march": "the layer is right, but this part runs step by step inside one fused kernel, "
     "not in parallel over time",
-    "sequential": "the layer is right, but runs step by step on the reference backend",
+    "sequential": "the layer is right, but this part runs step by step in plain PyTorch, between "
+    "what runs for whole sequences",
 }
 
 _OBSTACLES = {

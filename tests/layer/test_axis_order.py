@@ -92,12 +92,12 @@ output y[t]
 }
 
 
-#: The step-by-step one has no kernels, those of the complex one are as of two real states.
+#: The kernels of the complex one are as of two real states.
 CASES = [
     pytest.param(name, *backend.values, marks=backend.marks, id=f"{name}-{backend.values[0]}")
     for name in SPECS
     for backend in BACKENDS
-    if backend.values[0] != "cpp" or name not in ("step by step", "complex")
+    if backend.values[0] != "cpp" or name != "complex"
 ]
 
 

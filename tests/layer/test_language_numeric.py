@@ -670,7 +670,7 @@ CASES += [
 
 # --- nonlinear: right all the same ---------------------------------------------------------------
 
-# No scan that the compiler knows: the layer runs step by step, which `auto` chooses by itself.
+# No scan that the compiler knows: the states run step by step, which `auto` chooses by itself.
 FALLBACK: list[Case] = []
 
 

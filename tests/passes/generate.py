@@ -153,14 +153,41 @@ class Spec:
         varies = form != "{b}" or self.changes(text)
         self.values.append(Value(name, axes, True, varies, ("", "-1", "-1", "-2", "-lag")))
 
+    def loop(self) -> None:
+        """A state that no kernel runs: its channels meet in a learned map."""
+        r, name, mapped, axes = self.r, self.name(), self.name(), self.r.choice(AXES)
+        self.lines.insert(0, f"state {name}[t]: {declared(axes)}{r.choice(['', ' = learned'])}")
+        past = f"{name}[t{r.choice(['-1', '-1', '-2', '-lag'])}]"
+        reads = [past, *(v.read(r) for v in r.sample(self.varying(), r.randint(0, 1)))]
+        r.shuffle(reads)
+        inner = r.choice([x for x in AXES if set(x) <= set(axes)])
+        self.lines.append(f"{mapped}[t]: {declared(inner)} = linear({', '.join(reads)})")
+        form = r.choice(
+            [
+                "tanh({m} + {b})", "sigmoid({m}) * {h} + {b} * sigmoid(-{m})",
+                "where({h} > {c}, {b}, tanh({m}))", "0.5 * {h} + sin({m}) * {b}",
+                "where({m} > 0, sqrt({m}) / (1 + {m}), {b}) + 0.3 * {h}",
+            ]
+        )  # fmt: skip
+        text = form.format(
+            m=f"{mapped}[t]", h=f"{name}[t-1]", b=self.group(axes, r.randint(0, 2)),
+            c=self.group(axes, 0),
+        )  # fmt: skip
+        self.lines.append(f"{name}[t] = {text}")
+        self.values.append(Value(name, axes, True, True, ("", "-1", "-1", "-2", "-lag")))
+        self.values.append(Value(mapped, inner, True, True, ("", "-1", "-2", "-lag")))
+
 
 def declared(axes: tuple[str, ...]) -> str:
     """Axes as a declaration writes them."""
     return {0: "1", 1: "".join(axes)}.get(len(axes), f"({', '.join(axes)})")
 
 
-def random_spec(r: Random) -> str:
-    """A layer: inputs, params, equations, one to three states, maps, lags, one to three outputs."""
+def random_spec(r: Random, loops: bool = False) -> str:
+    """A layer: inputs, params, equations, one to three states, maps, lags, one to three outputs.
+
+    ``loops``: one or two more states that no kernel runs.
+    """
     s = Spec(r, names=r.sample(NAMES, len(NAMES)))
     head = ["layer Random"]
     order = r.choice(["hidden, slots", "slots, hidden"])
@@ -179,10 +206,11 @@ def random_spec(r: Random) -> str:
         s.lines.append(f"{name}: {declared(axes)} = {s.steady(axes)}")
         s.values.append(Value(name, axes, False, False))
     steps = ["state"] * r.randint(1, 3) + ["equation"] * r.randint(0, 4)
+    steps += ["loop"] * (r.randint(1, 2) if loops else 0)
     r.shuffle(steps)
     inputs = [v for v in s.values if v.timed]
     for step in steps:
-        s.state() if step == "state" else s.equation()
+        getattr(s, step)()
     made = [v for v in s.values if v.timed and v not in inputs]
     outputs = r.sample(made, min(len(made), r.randint(1, 3)))
     if r.random() < 0.5:  # equations may stand in any order

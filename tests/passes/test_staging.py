@@ -239,6 +239,15 @@ y[t]: hidden = where(h[t] > 0, log(1 + z[t]^2), linear(h[t]))
 k[t] = where(h[t] > 0, log(1 + sum(z[t] * x[t], hidden)^2), 2)
 output y[t], k[t]
 """,
+    "a sequence's choice of a learned number": """
+size hidden
+input x[t]: hidden
+param p: 1 = 0.3
+state h[t]: hidden = learned
+m[t] = mean(x[t], hidden)
+h[t] = 0.5 * h[t-1] + where(m[t] <= 0.1, exp(p), x[t])
+output h[t]
+""",
     "reductions of constants": """
 size hidden, slots
 param p: (hidden, slots) = normal(0, 1)

@@ -87,8 +87,6 @@ def separately(
 @pytest.mark.parametrize("name", LAYERS)
 def test_packed_sequences_are_separate_calls(name: str, edges: list[int], backend: str) -> None:
     """With and without states and resets: everything that comes out, and every gradient."""
-    if (name, backend) == ("elman", "cpp"):
-        pytest.skip("it has no parallel form")
     layer = make(name, backend)
     count, steps = len(edges) - 1, edges[-1]
     for states, marked in ((False, False), (True, False), (True, True)):

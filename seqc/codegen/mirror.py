@@ -7,6 +7,7 @@ from seqc.codegen.names import Namer
 from seqc.codegen.statements import tidy
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, wrap
 from seqc.ir.graph import Node
+from seqc.ir.kernel import Output
 from seqc.ir.plan import KernelStage
 
 _EXTRA = frozenset({"full", "stacked", "started", "split", "shape", "t", "results"})
@@ -89,8 +90,17 @@ class _Mirror:
             shown = align(self.printer.values[n], axes).code
             return f"full({shown}, (extents[0], {extents(axes)}), {dtype})"
 
+        def folded(o: Output) -> str:
+            """An output's value, summed over the axes that are its node's alone."""
+            lanes = [a for a in kernel.body[o.node].axes if a not in o.axes]
+            if not lanes:
+                return value(o.node, o.axes, "dtype")
+            whole = (*o.axes, *lanes)
+            dims = ", ".join(str(-1 - i) for i in range(len(lanes)))
+            return f"{value(o.node, whole, 'wide')}.sum(({dims},)).to(dtype)"
+
         for o, name in zip(kernel.outputs, self.outputs, strict=True):
-            step.append(f"{name}.append({value(o.node, o.axes, 'dtype')})")
+            step.append(f"{name}.append({folded(o)})")
         if kernel.carries:
             after = [value(c.after, c.axes, "wide") for c in kernel.carries]
             step.append(f"{', '.join(self.carries)} = {', '.join(after)}")

@@ -24,8 +24,8 @@ class Layout:
     pairs whose value after the step it is.  ``frontier`` is what a stratum is computed from:
     the parts of its law, or of a march what is free of the carries; ``sums`` the sums that a
     march does on the way.  ``levels`` is where a node
-    runs, ``homes`` the axes of the kernel that computes it (its own, or one axis more below a
-    sum), ``inner`` the axis that a kernel over such axes sums over, at its level.
+    runs, ``homes`` the axes of the kernel that computes it (its own, or those more that the
+    kernel sums over), ``inner`` the axes that a kernel over such axes sums over, at its level.
     """
 
     recurrence: Recurrence
@@ -37,8 +37,10 @@ class Layout:
     order: list[int] = field(default_factory=list)
     levels: dict[int, int] = field(default_factory=dict)
     homes: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    inner: dict[tuple[int, tuple[str, ...]], str] = field(default_factory=dict)
+    inner: dict[tuple[int, tuple[str, ...]], frozenset[str]] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
+    #: sums that the kernel which has their terms hands out: its level and axes (``folds.py``)
+    folds: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     #: nodes that depend on a kernel's scan at their own level
     bound: set[int] = field(default_factory=set)
     #: sums of products that run as matrix products, unless a kernel does the sum
@@ -111,7 +113,6 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
         place(layout, n)
-    sink(layout, histories)
     return layout
 
 
@@ -176,7 +177,7 @@ def place(layout: Layout, n: int) -> None:
     """Give a node its level and home, its arguments having theirs.
 
     The level is where it can run at the earliest.  Its home is the kernel that computes it: over
-    its own axes, or over one more where that kernel sums over the axis on the way to it.
+    its own axes, or over more where that kernel sums over those on the way to it.
     """
     nodes = layout.recurrence.nodes
     node = nodes[n]
@@ -198,22 +199,37 @@ def place(layout: Layout, n: int) -> None:
     if n in layout.absorbed:
         own = layout.homes[node.args[0]]
     theirs = [layout.homes[a] for a in arguments if layout.levels[a] == level and a in layout.bound]
-    fit = [h for h in theirs if set(own) in (set(h), set(h) - {layout.inner.get((level, h))})]
+    fit = [h for h in theirs if set(h) - summed_over(layout, level, h) <= set(own) <= set(h)]
     home = max([own, *fit], key=lambda axes: rank(layout, axes))
     if any(rank(layout, h) > rank(layout, home) for h in theirs):
         # Computed where this node can't be: it waits until that has been stored.
         level, home = level + 1, own
     mine = (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s]))
-    summed = [str(nodes[r].attrs[1]) for r in mine if r in layout.absorbed]
-    # One axis a kernel, here too: a march waits where a kernel over its axes sums over another.
-    while any(layout.inner.get((level, home), a) != a for a in summed):
+    summed = {str(nodes[r].attrs[1]) for r in mine if r in layout.absorbed}
+    # A march waits where its sums would take the lanes of a kernel over its axes.
+    while not leaves_lanes(layout, level, home, summed):
         level += 1
     layout.levels[n], layout.homes[n] = level, home
     starts = n in layout.updates or carried is not None
     if starts or any(a in layout.bound and layout.levels[a] == level for a in arguments):
         layout.bound.add(n)
-    for axis in summed:
-        layout.inner[level, home] = axis
+    if summed:
+        layout.inner[level, home] = summed_over(layout, level, home) | summed
+
+
+def summed_over(layout: Layout, level: int, home: tuple[str, ...]) -> frozenset[str]:
+    """The axes that a kernel sums over, as far as is known."""
+    return layout.inner.get((level, home), frozenset())
+
+
+def leaves_lanes(layout: Layout, level: int, home: tuple[str, ...], axes: set[str]) -> bool:
+    """Whether a kernel that sums over these axes, too, has one left along which cells lie.
+
+    The first to sum over any may take all: there is no other way for a march, and what is over a
+    single axis has few cells anyway.
+    """
+    taken = summed_over(layout, level, home)
+    return not taken or axes <= taken or bool(set(home) - taken - axes)
 
 
 def axes_of(layout: Layout, n: int) -> tuple[str, ...]:
@@ -228,19 +244,22 @@ def rank(layout: Layout, axes: tuple[str, ...]) -> tuple[int, list[int]]:
 
 
 def absorbs(layout: Layout, n: int) -> bool:
-    """Whether a kernel does this sum itself: over an axis of a scan's, which it has all of."""
+    """Whether a kernel does this sum itself: over axes of a scan's, of which it has all."""
     node = layout.recurrence.nodes[n]
     if node.op != "reduce" or node.attrs[0] not in ("sum", "mean"):
         return False
     (source,) = node.args
-    axis = str(node.attrs[1])
-    home = layout.homes[source]
-    if source not in layout.bound or axis not in home:
+    axis, own = str(node.attrs[1]), layout.recurrence.nodes[source].axes
+    level, home = layout.levels[source], layout.homes[source]
+    if source not in layout.bound or axis not in home or axis not in own:
         return False
-    if layout.recurrence.nodes[source].axes != home:
-        return False
-    # One axis a kernel: a second sum, over another one, waits for what is stored.
-    return layout.inner.get((layout.levels[source], home), axis) == axis
+    taken = summed_over(layout, level, home)
+    if axis in taken:
+        return True
+    # Lanes stay lanes (a sum over them is handed out: folds.py); and what has been summed before
+    # is a small thing to store, no reason for larger cells.
+    lane = [a for a in home if a not in taken][-1:]
+    return set(own) == set(home) and (not taken or lane != [axis])
 
 
 def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
@@ -253,6 +272,7 @@ def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
     for n in layout.order:
         node = recurrence.nodes[n]
         barrier = layout.timed[n] and node.op in BARRIERS and n not in layout.absorbed
+        barrier = barrier and n not in layout.folds
         if barrier or (node.op == "read" and layout.carried(n) is None):
             pins |= set(layout.wanted(n))
     stored = {layout.stored(n) for n in pins if n is not None}
@@ -271,4 +291,6 @@ def sink(layout: Layout, histories: tuple[History, ...]) -> None:
         movable = layout.fused(n) and n not in layout.updates and n not in layout.absorbed
         movable = movable and layout.homes[n] == layout.recurrence.nodes[n].axes
         if movable and n not in fixed and later:
-            layout.levels[n] = min(layout.levels[r] for r in later)
+            layout.levels[n] = min(
+                layout.folds[r][0] if r in layout.folds else layout.levels[r] for r in later
+            )

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, MapStage, Staged
+from seqc.lower.folds import find_folds
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
-from seqc.lower.layout import BARRIERS, Layout, lay_out, pinned, rank
+from seqc.lower.layout import BARRIERS, Layout, lay_out, pinned, rank, sink
 
 
 def stage(analysis: Analysis) -> Staged:
@@ -27,6 +28,8 @@ def stage(analysis: Analysis) -> Staged:
     if any(s.method == "sequential" for s in analysis.strata):
         return Staged(analysis, histories, ())
     layout = lay_out(analysis, histories)
+    find_folds(layout)
+    sink(layout, histories)
     groups = materialise(layout, histories)
     return Staged(analysis, histories, tuple(emit(layout, groups)))
 
@@ -58,6 +61,7 @@ def materialise(layout: Layout, histories: tuple[History, ...]) -> list[Group]:
         ]  # fmt: skip
         strata = list(dict.fromkeys(s for n in mine for s, _ in layout.updates.get(n, ())))
         roots = [n for n in mine if n in stored]
+        roots += [n for n in layout.order if layout.folds.get(n) == (lvl, axes)]
         if not strata and not roots:
             continue
         group = Group(lvl, axes, sorted(strata), roots)
@@ -87,6 +91,9 @@ def boundary(layout: Layout, group: Group) -> set[int]:
                 # A state that stays as it is: before the step it is what it is after it.
                 found.update((n,) if n in layout.updates else layout.arguments(n))
             continue
+        if layout.folds.get(n) == (group.level, group.axes):
+            stack.extend(layout.recurrence.nodes[n].args)
+            continue
         if not layout.fused(n):
             continue
         elsewhere = n in layout.updates or (
@@ -107,6 +114,7 @@ def emit(layout: Layout, groups: list[Group]) -> Iterable[MapStage | ArrayStage 
     for lvl in range(max(layout.levels.values(), default=0) + 1):
         for n in layout.order:
             barrier = nodes[n].op in BARRIERS and layout.timed[n] and n not in layout.absorbed
+            barrier = barrier and n not in layout.folds
             if not barrier or layout.levels[n] != lvl or n in packed:
                 continue
             if nodes[n].op != "map":

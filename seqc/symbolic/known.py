@@ -16,8 +16,8 @@ def marched(step: Step, title: str, verdict: Verdict, why: str) -> Stratum:
     return _stratum(step, title, verdict, "march", step.jacobian, why)
 
 
-def along_one_axis(step: Step, nodes: Graph) -> Stratum | None:
-    """Linear, where channels meet along one axis alone: the others march."""
+def along_axes(step: Step, nodes: Graph) -> Stratum | None:
+    """Linear, where channels meet in sums along axes of the state: each step is a kernel's."""
     axes = {s.axes for s in step.recurrence.states if s.name in step.component.states}
     met: list[str] = []
     for n in step.past.past:
@@ -26,14 +26,15 @@ def along_one_axis(step: Step, nodes: Graph) -> Stratum | None:
             met.append(str(node.attrs[1]))
         elif node.op not in POINTWISE and n not in step.reads:
             met.append("")
-    over = dict.fromkeys(met)
-    if not step.carries or len(axes) != 1 or len(over) != 1 or met[0] not in next(iter(axes)):
+    over = tuple(dict.fromkeys(met))
+    if not step.carries or len(axes) != 1 or not over or not set(over) <= set(next(iter(axes))):
         return None
+    names = " and ".join(over)
     reason = (
-        f"sums over {met[0]}, and products with factors free of the past: each step is "
+        f"sums over {names}, and products with factors free of the past: each step is "
         "linear by induction over its operations"
     )
-    title = f"block-affine over {met[0]}"
+    title = f"block-affine over {names}"
     return _stratum(step, title, Verdict("proved", reason), "march", "block", reason)
 
 

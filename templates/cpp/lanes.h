@@ -11,7 +11,7 @@ namespace seqc {
 
 // Lanes that a step takes at once, between prefetches.
 template <class K>
-constexpr i64 kPieceOf = K::kInner ? 64 : 32;
+constexpr i64 kPieceOf = K::kInner == 0 ? 32 : K::kLane < 0 ? 1 : 64;
 // Rows to prefetch ahead.  A row is a page of its own at usual widths, and the hardware's own
 // prefetcher starts anew with each page, so it comes too late by itself.
 template <bool kBack>
@@ -109,12 +109,13 @@ template <class S, i64 kPiece>
 struct Folded {
   S* p;
   bool begins;
+  i64 n;
   alignas(64) S v[kPiece];
-  SEQC_INLINE void set(const i64 c, const S x) { v[c] += x; }
+  SEQC_INLINE void set(const i64 c, const S x) { v[c] = x; }
   SEQC_INLINE void put() {
     S sum = S(0);
 #pragma omp simd reduction(+ : sum)
-    for (i64 c = 0; c < kPiece; ++c) sum += v[c];
+    for (i64 c = 0; c < n; ++c) sum += v[c];
     *p = begins ? sum : *p + sum;
   }
 };
@@ -160,13 +161,6 @@ struct Piece {
   SEQC_INLINE State outer(const int axis) const { return static_cast<State>(at.where[axis]); }
   SEQC_INLINE State lane(const i64 c) const { return static_cast<State>(at.first + first + c); }
   SEQC_INLINE State along(const Here& s, const int m) const { return static_cast<State>(s.at[m]); }
-  // Whether, along the inner axes that something has not, this is the last place.
-  SEQC_INLINE bool last(const Here& s, const unsigned mask) const {
-    bool found = true;
-    for (int m = 0; m < K::kInner; ++m) found &= (mask >> m & 1) || s.at[m] + 1 == at.extents[m];
-    return found;
-  }
-
   template <int I>
   SEQC_INLINE auto* place(const i64 along) const {
     constexpr Tensor x = K::kTensors[I];
@@ -208,7 +202,9 @@ struct Piece {
     using T = ElementOf<K, I>;
     T* p = place<I>(along);
     if constexpr (x.blocks) {
-      return Folded<T, kPiece>{p, first == 0, {}};
+      Folded<T, kPiece> row;
+      row.p = p, row.begins = first == 0, row.n = kWhole ? kPiece : n;
+      return row;
     } else if constexpr (!x.unit) {
       return Scattered<T, State, kPiece>{p, at.apart[I], n, {}};
     } else if constexpr (kStream && kWhole && x.kind == Kind::kStorage) {
@@ -269,9 +265,8 @@ struct Piece {
     std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, State(0));
     return {rows, K::kPartial[P], *this};
   }
-  SEQC_INLINE void across(Lanes&) const {}
-  SEQC_INLINE void across(State&) const {}
-  SEQC_INLINE void across(const Partial<Piece>&) const {}
+  template <class... Sum>
+  SEQC_INLINE void across(const Sum&...) const {}
 
   template <class F>
   SEQC_INLINE void lanes(F&& f) const {
@@ -283,17 +278,31 @@ struct Piece {
       for (i64 c = 0; c < n; ++c) f(c);
     }
   }
+  // Calls f(where) along the inner axes of a mask, or all.
+  template <int kMask, class F>
+  SEQC_INLINE void inner(Index<kMask>, F&& f) const {
+    Here s{};
+    const i64 count = at.rows_of(kMask);
+    for (i64 i = 0; i < count; ++i) {
+      f(s);
+      ++s.all;
+      for (int m = K::kInner - 1; m >= 0; --m) {
+        if (!(kMask >> m & 1)) continue;
+        if (++s.at[m] < at.extents[m]) break;
+        s.at[m] = 0;
+      }
+    }
+  }
   template <class F>
   SEQC_INLINE void inner(F&& f) const {
-    Here s{};
-    for (s.all = 0; s.all < at.inner; ++s.all) {
-      if constexpr (K::kInner == 1) {
+    if constexpr (K::kInner == 1) {
+      Here s{};
+      for (s.all = 0; s.all < at.inner; ++s.all) {
         s.at[0] = s.all;
-      } else {
-        i64 rest = s.all;
-        for (int m = K::kInner - 1; m >= 0; --m) s.at[m] = rest % at.extents[m], rest /= at.extents[m];
+        f(s);
       }
-      f(s);
+    } else {
+      inner(Index<(1 << K::kInner) - 1>{}, f);
     }
   }
 };

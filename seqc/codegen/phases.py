@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seqc.ir.kernel import Kernel
+from seqc.ir.ops import GATHERED
 from seqc.ir.schedule import Step
 
 
@@ -54,8 +55,8 @@ class StepOrder:
         for n in self.live:
             node = self.graph[n]
             below = max((self.phase[a] for a in self.needs(n)), default=0)
-            self.phase[n] = below + (node.op == "reduce")
-        self.sums = [n for n in self.live if self.graph[n].op == "reduce"]
+            self.phase[n] = below + (node.op in GATHERED)
+        self.sums = [n for n in self.live if self.graph[n].op in GATHERED]
         self.along = [s for s in self.sinks if s.place.inner]
         self.handed_at = self._handed(self.along, self.sums)
         self.shared = self._shared(self.handed_at)
@@ -77,7 +78,7 @@ class StepOrder:
         node = self.graph[n]
         if node.op in ("prev", "before"):  # carries always lie in lanes
             return Place(True, self.mask(node.axes))
-        if node.op == "reduce":
+        if node.op in GATHERED:
             # What is left of a sum over some of several axes is kept in lanes.
             inner = self.mask(node.axes)
             return Place(self.place(node.args[0]).lane or bool(inner), inner)
@@ -143,7 +144,7 @@ class StepOrder:
         """Which values that lie in lanes are read by another loop than the one they are made in."""
         graph = self.graph
         last = max([0, *self.phase.values()])
-        loops = {self.phase[graph[n].args[0]] for n in self.live if graph[n].op == "reduce"}
+        loops = {self.phase[graph[n].args[0]] for n in self.live if graph[n].op in GATHERED}
         loops.update(handed_at.values())
         readers: dict[int, set[object]] = {}
         for s in self.sinks:
@@ -153,14 +154,14 @@ class StepOrder:
                 own = ("lanes", last) if last not in loops else ("end", last)
                 readers.setdefault(s.node, set()).add(own)
         for n in reversed(self.live):
-            inside = self.place(n).inner or graph[n].op == "reduce"
+            inside = self.place(n).inner or graph[n].op in GATHERED
             where: set[object]
-            if graph[n].op == "reduce" and not self.place(graph[n].args[0]).inner:
+            if graph[n].op in GATHERED and not self.place(graph[n].args[0]).inner:
                 where = {("along", self.phase[graph[n].args[0]])}
             elif inside:
                 # Computed again in every loop that needs it: any later one.
                 where = {("along", p) for p in loops if p >= self.phase[n]} | (
-                    {("along", self.phase[graph[n].args[0]])} if graph[n].op == "reduce" else set()
+                    {("along", self.phase[graph[n].args[0]])} if graph[n].op in GATHERED else set()
                 )
             else:
                 where = {("lanes", self.phase[n])}
@@ -173,7 +174,7 @@ class StepOrder:
             for n, found in readers.items()
             if not self.place(n).inner
             and self.place(n).lane
-            and graph[n].op != "reduce"
+            and graph[n].op not in GATHERED
             and found - {("lanes", self.phase[n])}
         }
 
@@ -183,7 +184,7 @@ class StepOrder:
         stack = list(roots)
         while stack:
             n = stack.pop()
-            if n not in found and self.place(n).inner and self.graph[n].op != "reduce":
+            if n not in found and self.place(n).inner and self.graph[n].op not in GATHERED:
                 found.add(n)
                 stack.extend(self.needs(n))
         return sorted(found)

@@ -12,6 +12,7 @@ from seqc.codegen.expressions import TRUTHS, Names, expression, literal
 from seqc.codegen.phases import Place, Sink, StepOrder
 from seqc.ir.graph import Node
 from seqc.ir.kernel import Kernel
+from seqc.ir.ops import GATHERED
 from seqc.ir.schedule import Step
 
 _INDENT = "  "
@@ -67,7 +68,7 @@ class StepPrinter(StepOrder):
         for p in range(last + 1):
             head = Loop()
             for n in self.live:
-                if self.phase[n] == p and not self.place(n).inner and graph[n].op != "reduce":
+                if self.phase[n] == p and not self.place(n).inner and graph[n].op not in GATHERED:
                     self._print(n, head, head)
             mine = {n: graph[n].args[0] for n in self.sums if self.phase[graph[n].args[0]] == p}
             handed = [s for s in self.along if self.handed_at[s.place.inner] == p]
@@ -108,20 +109,26 @@ class StepPrinter(StepOrder):
         """A loop along some of the inner axes."""
         every = (1 << len(self.kernel.inner)) - 1
         which_axes = "" if mask == every else f"Index<{mask}>{{}}, "
-        out: list[str] = []
+        graph, out = self.graph, list[str]()
         kept, rows = dict(self.values), dict(self.rows)
         totals: dict[int, str] = {}
         for n, source in sums.items():
-            name = self.names.fresh(f"v{n}_sum")
+            kind = self.kind(n)
+            name = self.names.fresh(f"v{n}_{kind}")
             totals[n] = name
+            neutral = {"max": literal(float("-inf")), "min": literal(float("inf"))}.get(kind)
             if self.place(n).inner:
                 which = self.first_partial + len(self.masks)
-                self.masks.append(self.place(n).inner)
-                out.append(f"auto {name} = r.partial(Index<{which}>{{}});")
+                self.masks.append(self.mask(graph[source if kind == "rename" else n].axes))
+                more = f", {neutral}" if neutral else ""
+                out.append(f"auto {name} = r.partial(Index<{which}>{{}}{more});")
             elif self.place(source).lane:
                 out.append(f"typename R::Lanes {name}{{}};")
+                if neutral:
+                    fill = f"{name}[c] = {neutral};"
+                    out.append(f"r.lanes([&](const auto c) SEQC_LAMBDA {{ {fill} }});")
             else:
-                out.append(f"State {name} = State(0);")
+                out.append(f"State {name} = {neutral or 'State(0)'};")
         loop = Loop()
         for n in self.computed([*sums.values(), *(s.node for s in sinks)]):
             self._print(n, loop, loop)
@@ -130,11 +137,11 @@ class StepPrinter(StepOrder):
             if self.place(n).inner:
                 row = self.names.fresh(f"{totals[n]}_row")
                 loop.before.append(f"auto {row} = {totals[n]}.at(s);")
-                loop.lanes.append(f"{row}[c] += {value};")
+                loop.lanes.append(self._joined(n, f"{row}[c]", value))
             elif self.place(source).lane:
-                loop.lanes.append(f"{totals[n]}[c] += {value};")
+                loop.lanes.append(self._joined(n, f"{totals[n]}[c]", value))
             else:
-                loop.before.append(f"{totals[n]} += {value};")
+                loop.before.append(self._joined(n, totals[n], value))
         for s in sinks:
             self._sink(s, loop)
         out.append(f"r.inner({which_axes}[&](const auto& s) SEQC_LAMBDA {{")
@@ -143,12 +150,28 @@ class StepPrinter(StepOrder):
         # What is along the inner axes is computed again where it is needed.
         self.values, self.rows = kept, rows
         for n, name in totals.items():
-            out.append(f"r.across({which_axes}{name});")
+            if self.kind(n) == "sum":
+                out.append(f"r.across({which_axes}{name});")
             if self.place(n).inner:  # read, along the axes left, through a row
                 self.rows["partial", n] = name
             else:
                 self.values[n] = f"{name}[c]" if self.place(sums[n]).lane else name
         return out
+
+    def kind(self, n: int) -> str:
+        """What becomes of terms along inner axes: their sum, max, min; rename: they stay apart."""
+        node = self.graph[n]
+        return "rename" if node.op == "rename" else str(node.attrs[0])
+
+    def _joined(self, n: int, name: str, value: str) -> str:
+        """The statement that takes one more term in."""
+        match self.kind(n):
+            case "sum":
+                return f"{name} += {value};"
+            case "rename":
+                return f"{name} = {value};"
+            case kind:
+                return f"{name} = seqc::{kind}({name}, {value});"
 
     def _row(self, key: object, name: str, code: str, loop: Loop, mutable: bool = False) -> str:
         """The name of a row of lanes, taken before the loop over them."""
@@ -165,7 +188,7 @@ class StepPrinter(StepOrder):
             self.values[n] = literal(float(node.attrs[0]))
             return
         if node.op in ("stop", "graft"):
-            self.values[n] = self.values[node.args[0]]
+            self.values[n] = self._operand(node.args[0], rows)
             return
         place = self.place(n)
         lines = loop.lanes if place.lane else loop.before
@@ -197,9 +220,19 @@ class StepPrinter(StepOrder):
 
     def _operand(self, a: int, loop: Loop) -> str:
         if a not in self.values and ("partial", a) in self.rows:
-            row = self._row(("partial row", a), f"v{a}", f"{self.rows['partial', a]}.at(s)", loop)
+            code = f"{self.rows['partial', a]}.at(s{self._renamed(a)})"
+            row = self._row(("partial row", a), f"v{a}", code, loop)
             return f"{row}[c]"
         return self.values[a]
+
+    def _renamed(self, n: int) -> str:
+        """Along which inner axis each axis of terms is read that are called otherwise."""
+        node = self.graph[n]
+        if node.op != "rename":
+            return ""
+        names = dict(zip(map(str, node.attrs[::2]), map(str, node.attrs[1::2]), strict=True))
+        own = [a for a in self.kernel.inner if a in self.graph[node.args[0]].axes]
+        return "".join(f", Index<{self.kernel.inner.index(names.get(a, a))}>{{}}" for a in own)
 
     def _leaf(self, n: int, node: Node, place: Place, rows: Loop) -> str | None:
         """How a leaf is read; None for an operation."""

@@ -179,8 +179,9 @@ class _Fusion:
                 return self.applied(stratum.law, s)[j]
         args = tuple(self.done[a] for a in node.args)
         if node.op == "reduce":
+            kind = "sum" if node.attrs[0] == "mean" else node.attrs[0]
             total = self.body.add(
-                "reduce", *args, axes=node.axes, attrs=("sum", node.attrs[1]), span=node.span
+                "reduce", *args, axes=node.axes, attrs=(kind, node.attrs[1]), span=node.span
             )
             return self.shared(n, total)
         return self.body.add(node.op, *args, attrs=node.attrs, span=node.span, axes=node.axes)
@@ -188,7 +189,7 @@ class _Fusion:
     def shared(self, n: int, total: int) -> int:
         """A total, or of a mean its share (of a term, too: then the total is the mean)."""
         node = self.nodes[n]
-        if node.attrs[0] == "sum":
+        if node.attrs[0] != "mean":
             return total
         extent = self.scalar_leaf(str(node.attrs[1]))
         return self.body.add("div", total, extent, span=node.span)

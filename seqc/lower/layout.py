@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from seqc.ir.contraction import Contraction, contractions
-from seqc.ir.graph import reachable
-from seqc.ir.ops import POINTWISE
+from seqc.ir.graph import Node, reachable
+from seqc.ir.ops import GATHERED, POINTWISE
 from seqc.ir.plan import Analysis, History, Stratum
 from seqc.ir.recurrence import Recurrence, time_varying
 
 #: Operations that look across an axis or a window, so that they run between kernels, but for the
 #: sums that a kernel does itself (:func:`absorbed`).
 BARRIERS = frozenset({"map", "reduce", "cumsum", "shift", "rename"})
+
+#: Reductions that are sums.
+SUMS = ("sum", "mean")
 
 
 @dataclass
@@ -22,10 +25,11 @@ class Layout:
 
     ``strata`` are those that kernels run; ``updates`` gives, a node, the (stratum, carry)
     pairs whose value after the step it is.  ``frontier`` is what a stratum is computed from:
-    the parts of its law, or of a march what is free of the carries; ``sums`` the sums that a
-    march does on the way.  ``levels`` is where a node
-    runs, ``homes`` the axes of the kernel that computes it (its own, or those more that the
-    kernel sums over), ``inner`` the axes that a kernel over such axes sums over, at its level.
+    the parts of its law, or of a march what is free of the carries; ``sums`` what a march does
+    across axes on the way (sums, maxima, axes called otherwise), ``spans`` all axes of its step.
+    ``levels`` is where a node runs, ``homes`` the axes of the kernel that computes it (its own, or
+    those more that the kernel sums over), ``inner`` the axes that a kernel over such axes sums
+    over, at its level.
     """
 
     recurrence: Recurrence
@@ -33,12 +37,15 @@ class Layout:
     updates: dict[int, list[tuple[int, int]]]
     frontier: list[tuple[int, ...]]
     sums: list[tuple[int, ...]]
+    spans: list[tuple[str, ...]]
     timed: list[bool]
     order: list[int] = field(default_factory=list)
     levels: dict[int, int] = field(default_factory=dict)
     homes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     inner: dict[tuple[int, tuple[str, ...]], frozenset[str]] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
+    #: kernels that do more across axes than sum: maxima, axes called otherwise
+    mixing: set[tuple[int, tuple[str, ...]]] = field(default_factory=set)
     #: sums that the kernel which has their terms hands out: its level and axes (``folds.py``)
     folds: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     #: nodes that depend on a kernel's scan at their own level
@@ -107,8 +114,12 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         s.parts if by_law(s) else (*s.parts, *edge_of(recurrence, s, within))
         for s, within in zip(strata, inside, strict=True)
     ]
-    sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
-    layout = Layout(recurrence, strata, updates, frontier, sums, time_varying(recurrence))
+    sums = [tuple(n for n in w if recurrence.nodes[n].op in GATHERED) for w in inside]
+    spans = [
+        tuple(a for a in recurrence.axes if any(a in recurrence.nodes[n].axes for n in w))
+        for w in inside
+    ]
+    layout = Layout(recurrence, strata, updates, frontier, sums, spans, time_varying(recurrence))
     layout.absorbed.update(n for found in sums for n in found)
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
@@ -195,8 +206,8 @@ def place(layout: Layout, n: int) -> None:
     level = max(
         (layout.levels[a] + (waits and layout.stored(a) is not None) for a in arguments), default=0
     )
-    own = axes_of(layout, n) if n in layout.updates else node.axes
-    if n in layout.absorbed:
+    own = kernel_axes(layout, n) if n in layout.updates else node.axes
+    if n in layout.absorbed and n not in layout.updates:
         own = layout.homes[node.args[0]]
     theirs = [layout.homes[a] for a in arguments if layout.levels[a] == level and a in layout.bound]
     fit = [h for h in theirs if set(h) - summed_over(layout, level, h) <= set(own) <= set(h)]
@@ -205,7 +216,7 @@ def place(layout: Layout, n: int) -> None:
         # Computed where this node can't be: it waits until that has been stored.
         level, home = level + 1, own
     mine = (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s]))
-    summed = {str(nodes[r].attrs[1]) for r in mine if r in layout.absorbed}
+    summed = {a for r in mine if r in layout.absorbed for a in axes_across(nodes[r])}
     # A march waits where its sums would take the lanes of a kernel over its axes.
     while not leaves_lanes(layout, level, home, summed):
         level += 1
@@ -215,6 +226,8 @@ def place(layout: Layout, n: int) -> None:
         layout.bound.add(n)
     if summed:
         layout.inner[level, home] = summed_over(layout, level, home) | summed
+    if any(r in layout.absorbed and nodes[r].attrs[0] not in SUMS for r in mine):
+        layout.mixing.add((level, home))
 
 
 def summed_over(layout: Layout, level: int, home: tuple[str, ...]) -> frozenset[str]:
@@ -238,6 +251,17 @@ def axes_of(layout: Layout, n: int) -> tuple[str, ...]:
     return layout.recurrence.state(layout.strata[s].carries[j][0]).axes
 
 
+def kernel_axes(layout: Layout, n: int) -> tuple[str, ...]:
+    """The axes of the kernel that updates states: theirs, and those that a step has on the way."""
+    every = {a for s, _ in layout.updates[n] for a in layout.spans[s]} | set(axes_of(layout, n))
+    return tuple(a for a in layout.recurrence.axes if a in every)
+
+
+def axes_across(node: Node) -> tuple[str, ...]:
+    """The axes along which a node looks: that of a sum, all that are called otherwise."""
+    return tuple(map(str, node.attrs if node.op == "rename" else node.attrs[1:]))
+
+
 def rank(layout: Layout, axes: tuple[str, ...]) -> tuple[int, list[int]]:
     """The order of kernels within a level: those over fewer axes first."""
     return len(axes), [layout.recurrence.axes.index(a) for a in axes]
@@ -246,7 +270,7 @@ def rank(layout: Layout, axes: tuple[str, ...]) -> tuple[int, list[int]]:
 def absorbs(layout: Layout, n: int) -> bool:
     """Whether a kernel does this sum itself: over axes of a scan's, of which it has all."""
     node = layout.recurrence.nodes[n]
-    if node.op != "reduce" or node.attrs[0] not in ("sum", "mean"):
+    if node.op != "reduce":
         return False
     (source,) = node.args
     axis, own = str(node.attrs[1]), layout.recurrence.nodes[source].axes
@@ -254,6 +278,8 @@ def absorbs(layout: Layout, n: int) -> bool:
     if source not in layout.bound or axis not in home or axis not in own:
         return False
     taken = summed_over(layout, level, home)
+    if node.attrs[0] not in SUMS:  # a maximum: in a kernel that has some anyway
+        return axis in taken and (level, home) in layout.mixing
     if axis in taken:
         return True
     # Lanes stay lanes (a sum over them is handed out: folds.py); and what has been summed before

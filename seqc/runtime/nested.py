@@ -95,7 +95,8 @@ def cells(spec: KernelSpec, inner: Sequence[int], size: int) -> Cells:
             elements its own.
     """
     parts, every, longest = 1, math.prod(inner), max(inner)
-    while parts < min(MOST_PARTS, longest) and parts * OWN < every:
+    # Across axes the threads of a cell can do nothing but sum.
+    while not spec.mixes and parts < min(MOST_PARTS, longest) and parts * OWN < every:
         parts *= 2
     sums = folded(spec, inner) * size  # a warp and step
     while parts > 1 and sums * _warps(parts) > SHARED_BYTES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqc.ir.graph import Graph
-from seqc.ir.ops import POINTWISE
+from seqc.ir.ops import GATHERED, POINTWISE
 from seqc.ir.plan import Stratum
 from seqc.ir.verdict import Verdict
 from seqc.symbolic.base import RangeBuilder
@@ -39,7 +39,10 @@ def along_axes(step: Step, nodes: Graph) -> Stratum | None:
 
 
 def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
-    """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""
+    """Channels that meet in another semiring, a full matrix a step: one kernel's, step by step.
+
+    But where the reference point of a logsumexp looks along an axis in a way that no kernel does.
+    """
     if step.past.mixing is None or not step.carries:
         return None
     title = semiring_of(builder.graph, step.reads, step.past.past, step.after, builder.nonnegative)
@@ -49,7 +52,13 @@ def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
         "each channel joins the others, each plus what is free of the past: each step is "
         "linear over this semiring by induction over its operations"
     )
-    return _stratum(step, title, Verdict("proved", reason), "sequential", "full", reason)
+    nodes = builder.graph
+    plain = all(
+        n in step.reads or nodes[n].op in POINTWISE or nodes[n].op in GATHERED
+        for n in step.past.past
+    )
+    method = "march" if plain else "sequential"
+    return _stratum(step, title, Verdict("proved", reason), method, "full", reason)
 
 
 def _stratum(

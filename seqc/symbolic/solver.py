@@ -67,7 +67,8 @@ class Solver(Prover):
             return found
         found = over_semiring(step, self.builder)
         if found is not None:
-            self.notes.append(refusals.mixing_over(recurrence, component, found.algebra))
+            note = refusals.mixing_over(recurrence, component, found.algebra, found.method)
+            self.notes.append(note)
             return found
         return self._refused(step, refusals.nonlinear(recurrence, component, step.past.obstacle))
 

@@ -123,13 +123,19 @@ struct Folded {
 template <class K, class S, bool kWhole, bool kStream>
 struct Piece;
 
-// Sums over some of several inner axes: a row of lanes at each place along the others.
+// Sums over some of several inner axes: a row of lanes at each place along the others, which may be
+// read along other axes than they were made along.
 template <class P>
 struct Partial {
   typename P::State* rows;
   unsigned inner;
   const P& piece;
   SEQC_INLINE typename P::State* at(const typename P::Here& s) const { return rows + piece.row_of(inner, s) * P::kPiece; }
+  template <int... kAxes>
+  SEQC_INLINE typename P::State* at(const typename P::Here& s, Index<kAxes>...) const {
+    const i64 along[] = {s.at[kAxes]...};
+    return rows + piece.row_along(inner, along) * P::kPiece;
+  }
 };
 
 // What a step is given as `r`.  Rows are taken outside of the loops over lanes, elements inside.
@@ -236,6 +242,12 @@ struct Piece {
     for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * at.extents[m] + s.at[m] : r;
     return r;
   }
+  // The same at these places along them.
+  SEQC_INLINE i64 row_along(const unsigned mask, const i64* along) const {
+    i64 r = 0;
+    for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * at.extents[m] + *along++ : r;
+    return r;
+  }
   template <int J>
   SEQC_INLINE State* carry(Index<J>) const { return carries[J] + first; }
   template <int J>
@@ -260,9 +272,9 @@ struct Piece {
     }
   }
   template <int P>
-  SEQC_INLINE Partial<Piece> partial(Index<P>) const {
+  SEQC_INLINE Partial<Piece> partial(Index<P>, const State neutral = State(0)) const {
     State* const rows = at.partials.get() + at.partial[P];
-    std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, State(0));
+    std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, neutral);
     return {rows, K::kPartial[P], *this};
   }
   template <class... Sum>

@@ -96,6 +96,13 @@ struct Layout {
     for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * extent(m) + along(kEvery, s.own, m) : r;
     return r;
   }
+  // The same at these places along the axes of the mask.
+  SEQC_INLINE static int at_places(const unsigned mask, const int* along) {
+    int r = 0;
+#pragma unroll
+    for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * extent(m) + *along++ : r;
+    return r;
+  }
   // The place of the r-th of a thread's registers for something with these inner axes, at the first
   // index of the others; and which of all elements along those axes it is.
   SEQC_INLINE static int place(const unsigned mask, const int r) {

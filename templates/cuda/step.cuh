@@ -54,12 +54,19 @@ struct Folded {
   SEQC_INLINE void set(Lane, const S x) { v = live ? x : S(0); }
   SEQC_INLINE void put() const { sum = v; }
 };
-// Sums over some of several inner axes, with an element along the others.
+// Sums over some of several inner axes, with an element along the others, which may be read along
+// other axes than they were made along, where a thread has a cell by itself.
 template <class L, class S, unsigned mask>
 struct Partial {
   S v[L::own(mask)];
   SEQC_INLINE Held<S> at(const Here& s) { return {v[L::at(mask, s)]}; }
   SEQC_INLINE Read<S> at(const Here& s) const { return {v[L::at(mask, s)]}; }
+  template <int kFirst, int... kAxes>
+  SEQC_INLINE Read<S> at(const Here& s, Index<kFirst>, Index<kAxes>...) const {
+    static_assert(L::kShares == 1, "threads that share a cell do not read what others have");
+    const int along[] = {L::index(s, kFirst), L::index(s, kAxes)...};
+    return {v[L::at_places(mask, along)]};
+  }
 };
 
 // ---- what is in registers
@@ -219,7 +226,12 @@ struct Step {
   SEQC_INLINE auto out(Index<I>, const Here& s) const { return out_at<I>(own<I>(s), cell.template to<I>(s)); }
 
   template <int P>
-  SEQC_INLINE auto partial(Index<P>) const { return Partial<L, State, K::kPartial[P]>{}; }
+  SEQC_INLINE auto partial(Index<P>, const State neutral = State(0)) const {
+    Partial<L, State, K::kPartial[P]> found;
+#pragma unroll L::kUnroll
+    for (int e = 0; e < L::own(K::kPartial[P]); ++e) found.v[e] = neutral;
+    return found;
+  }
   // The sum of what the threads of a cell have, the same at each, of terms along the inner axes of a
   // mask: of what is along an axis that they do not share each has all terms.
   template <int kMask>

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from seqc.codegen.contractions import renamed
 from seqc.codegen.equations import number_leaf
 from seqc.codegen.names import Namer
 from seqc.codegen.statements import tidy
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, wrap
 from seqc.ir.graph import Node
+from seqc.ir.kernel import Output
+from seqc.ir.ops import GATHERED
 from seqc.ir.plan import KernelStage
 
 _EXTRA = frozenset({"full", "stacked", "started", "split", "shape", "t", "results"})
@@ -31,7 +34,7 @@ class _Mirror:
         self.printer = TorchPrinter(kernel.body, self.leaf, self.namer, {})
 
     def leaf(self, n: int, node: Node) -> Text | None:
-        index = int(node.attrs[0]) if node.attrs and node.op not in ("const", "reduce") else 0
+        index = int(node.attrs[0]) if node.attrs and node.op not in (*GATHERED, "const") else 0
         match node.op:
             case "const":
                 return number_leaf(float(node.attrs[0]))
@@ -49,7 +52,12 @@ class _Mirror:
                 source = self.printer.values[node.args[0]]
                 inner = self.kernel.body[node.args[0]].axes
                 dim = inner.index(str(node.attrs[1])) - len(inner)
-                return Text(f"{wrap(source, 9)}.sum({dim})", axes=node.axes, lead=source.lead)
+                call = {"sum": "sum", "max": "amax", "min": "amin"}[str(node.attrs[0])]
+                return Text(f"{wrap(source, 9)}.{call}({dim})", axes=node.axes, lead=source.lead)
+            case "rename":
+                source = self.printer.values[node.args[0]]
+                code = renamed(wrap(source, 9), self.kernel.body[node.args[0]].axes, node)
+                return Text(code, axes=node.axes, lead=source.lead)
         return None
 
     def lines(self) -> list[str]:
@@ -89,8 +97,17 @@ class _Mirror:
             shown = align(self.printer.values[n], axes).code
             return f"full({shown}, (extents[0], {extents(axes)}), {dtype})"
 
+        def folded(o: Output) -> str:
+            """An output's value, summed over the axes that are its node's alone."""
+            lanes = [a for a in kernel.body[o.node].axes if a not in o.axes]
+            if not lanes:
+                return value(o.node, o.axes, "dtype")
+            whole = (*o.axes, *lanes)
+            dims = ", ".join(str(-1 - i) for i in range(len(lanes)))
+            return f"{value(o.node, whole, 'wide')}.sum(({dims},)).to(dtype)"
+
         for o, name in zip(kernel.outputs, self.outputs, strict=True):
-            step.append(f"{name}.append({value(o.node, o.axes, 'dtype')})")
+            step.append(f"{name}.append({folded(o)})")
         if kernel.carries:
             after = [value(c.after, c.axes, "wide") for c in kernel.carries]
             step.append(f"{', '.join(self.carries)} = {', '.join(after)}")

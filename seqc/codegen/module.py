@@ -191,6 +191,8 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
     }
     if k.inner:
         entries["inner"] = k.inner
+    if k.mixes or back.mixes:
+        entries["mixes"] = True
     return ["KernelSpec(", *(f"    {key}={value!r}," for key, value in entries.items()), "),"]
 
 

@@ -105,9 +105,10 @@ class Kernel:
     leaves of ``body``: load(i) streams[i]; constant(i) constants[i]; scalar(i) scalars[i];
     keep(i) masks[i]; prev(i) carries[i] before the step; before(i) befores[i].
 
-    ``inner`` are the axes that the body sums over (its ``reduce`` nodes), so that a cell has
-    all of them.  ``backward``: time runs from the last step to the first, and at a reset what
-    has arrived at the carries leaves, where forwards they start anew.
+    ``inner`` are the axes along which the body looks across cells (its ``reduce`` and ``rename``
+    nodes: sums, maxima, an axis called otherwise), so that a cell has all of them.  ``backward``:
+    time runs from the last step to the first, and at a reset what has arrived at the carries
+    leaves, where forwards they start anew.
     """
 
     name: str
@@ -140,6 +141,13 @@ class Kernel:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """How many parts and carries each scan has."""
         return tuple((len(s.parts), len(s.carries)) for s in self.scans)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether it does more across its inner axes than sum over them."""
+        return any(
+            n.op == "rename" or (n.op == "reduce" and n.attrs[0] != "sum") for n in self.body
+        )
 
     @property
     def parallel(self) -> bool:

@@ -61,5 +61,8 @@ KERNEL_LEAVES = frozenset(
     {"const", "load", "constant", "scalar", "keep", "prev", "before", "element"}
 )
 
+#: What a kernel does across its inner axes, each the end of a loop along them.
+GATHERED = frozenset({"reduce", "rename"})
+
 #: Arguments may be swapped without changing the value (used for value numbering).
 COMMUTATIVE = frozenset(o.name for o in OPERATIONS.values() if o.commutative)

@@ -179,14 +179,20 @@ class _Fusion:
                 return self.applied(stratum.law, s)[j]
         args = tuple(self.done[a] for a in node.args)
         if node.op == "reduce":
+            kind = "sum" if node.attrs[0] == "mean" else node.attrs[0]
             total = self.body.add(
-                "reduce", *args, axes=node.axes, attrs=("sum", node.attrs[1]), span=node.span
+                "reduce", *args, axes=node.axes, attrs=(kind, node.attrs[1]), span=node.span
             )
-            if node.attrs[0] == "sum":
-                return total
-            extent = self.scalar_leaf(str(node.attrs[1]))
-            return self.body.add("div", total, extent, span=node.span)
+            return self.shared(n, total)
         return self.body.add(node.op, *args, attrs=node.attrs, span=node.span, axes=node.axes)
+
+    def shared(self, n: int, total: int) -> int:
+        """A total, or of a mean its share (of a term, too: then the total is the mean)."""
+        node = self.nodes[n]
+        if node.attrs[0] != "mean":
+            return total
+        extent = self.scalar_leaf(str(node.attrs[1]))
+        return self.body.add("div", total, extent, span=node.span)
 
     def applied(self, law: Algebra, s: int) -> list[int]:
         """The carries of a stratum after the step: its law's function, applied to those before."""
@@ -222,8 +228,10 @@ def fuse(
     """The kernel that runs the scans of ``strata`` and stores ``outputs``."""
     fusion = _Fusion(layout, axes, strata, outputs, packed)
     updates = [n for s in strata for n in layout.strata[s].after]
+    folds = [n for n in outputs if n in layout.folds]
+    own = [n for n in [*updates, *outputs] if n in layout.levels and n not in folds]
     fusion.level = max(
-        (layout.levels[n] for n in [*updates, *outputs] if n in layout.levels), default=0
+        [*(layout.levels[n] for n in own), *(layout.folds[n][0] for n in folds)], default=0
     )
     # What a scan is made of; its own update follows from that.
     for s in strata:
@@ -232,7 +240,10 @@ def fuse(
             fusion.visit(n)
         fusion.close(s)
     for n in outputs:
-        fusion.visit(n)
+        if n in folds:
+            fusion.done[n] = fusion.shared(n, fusion.visit(fusion.nodes[n].args[0]))
+        else:
+            fusion.visit(n)
     constants = tuple(
         Constant(f"c{i}_{fusion.describe(n)}", fusion.nodes[n].axes)
         for i, n in enumerate(fusion.constants)
@@ -240,7 +251,8 @@ def fuse(
     masks = tuple(
         Mask(f"keep_{fusion.nodes[n].attrs[0]}", fusion.nodes[n].axes) for n in fusion.masks
     )
-    inner = layout.inner.get((fusion.level, axes))
+    summed = layout.inner.get((fusion.level, axes), frozenset())
+    inner = tuple(a for a in axes if a in summed)
     kernel = Kernel(
         name=name,
         axes=axes,
@@ -255,7 +267,7 @@ def fuse(
             for n in outputs
         ),
         body=fusion.body.graph,
-        inner=() if inner is None else (inner,),
+        inner=inner,
     )
     return FusedStage(
         kernel, tuple(fusion.operands), tuple(fusion.sources), tuple(fusion.constants),
@@ -264,8 +276,12 @@ def fuse(
 
 
 def output_axes(
-    layout: Layout, n: int, axes: tuple[str, ...], inner: str | None
+    layout: Layout, n: int, axes: tuple[str, ...], inner: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The axes that a value is stored over: the kernel's, less the one it was summed over."""
+    """The axes that a value is stored over: the kernel's, less those it was summed over."""
+    if n in layout.folds:
+        (terms,) = layout.recurrence.nodes[n].args
+        lane = layout.recurrence.nodes[n].attrs[1]
+        return tuple(a for a in output_axes(layout, terms, axes, inner) if a != lane)
     own = axes_of(layout, n) if n in layout.updates else layout.recurrence.nodes[n].axes
-    return axes if inner is None or inner in own else tuple(a for a in axes if a != inner)
+    return tuple(a for a in axes if a in own or a not in inner)

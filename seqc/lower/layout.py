@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from seqc.ir.contraction import Contraction, contractions
-from seqc.ir.graph import reachable
-from seqc.ir.ops import CONDITIONS, POINTWISE
+from seqc.ir.graph import Node, reachable
+from seqc.ir.ops import CONDITIONS, GATHERED, POINTWISE
 from seqc.ir.plan import Analysis, History, Stratum
 from seqc.ir.recurrence import Recurrence, time_varying
 from seqc.lower.loops import Loop, find_loop
@@ -15,6 +15,9 @@ from seqc.lower.loops import Loop, find_loop
 #: Operations that look across an axis or a window, so that they run between kernels, but for the
 #: sums that a kernel does itself (:func:`absorbed`).
 BARRIERS = frozenset({"map", "reduce", "cumsum", "shift", "rename"})
+
+#: Reductions that are sums.
+SUMS = ("sum", "mean")
 
 
 @dataclass
@@ -24,11 +27,12 @@ class Layout:
     ``strata`` are those that kernels run, ``loops`` those that torch does; ``looped`` gives, a node
     that a loop computes, its position.  ``updates`` gives, a node, the (stratum, carry)
     pairs whose value after the step it is.  ``frontier`` is what a stratum is computed from:
-    the parts of its law, or of a march what is free of the carries; ``sums`` the sums that a
-    march does on the way; ``products`` are sums of products that run as matrix products, unless a
-    kernel does the sum.  ``levels`` is where a node runs, ``homes`` the axes of the kernel that
-    computes it (its own, or one axis more below a sum), ``inner`` the axis that a kernel over such
-    axes sums over, at its level.
+    the parts of its law, or of a march what is free of the carries; ``sums`` what a march does
+    across axes on the way (sums, maxima, axes called otherwise), ``spans`` all axes of its step;
+    ``products`` are sums of products that run as matrix products, unless a kernel does the sum.
+    ``levels`` is where a node runs, ``homes`` the axes of the kernel that computes it (its own, or
+    those more that the kernel sums over), ``inner`` the axes that a kernel over such axes sums
+    over, at its level.
     """
 
     recurrence: Recurrence
@@ -36,6 +40,7 @@ class Layout:
     updates: dict[int, list[tuple[int, int]]]
     frontier: list[tuple[int, ...]]
     sums: list[tuple[int, ...]]
+    spans: list[tuple[str, ...]]
     timed: list[bool]
     products: dict[int, Contraction]
     loops: tuple[Loop, ...] = ()
@@ -43,8 +48,12 @@ class Layout:
     order: list[int] = field(default_factory=list)
     levels: dict[int, int] = field(default_factory=dict)
     homes: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    inner: dict[tuple[int, tuple[str, ...]], str] = field(default_factory=dict)
+    inner: dict[tuple[int, tuple[str, ...]], frozenset[str]] = field(default_factory=dict)
     absorbed: set[int] = field(default_factory=set)
+    #: kernels that do more across axes than sum: maxima, axes called otherwise
+    mixing: set[tuple[int, tuple[str, ...]]] = field(default_factory=set)
+    #: sums that the kernel which has their terms hands out: its level and axes (``folds.py``)
+    folds: dict[int, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     #: nodes that depend on a kernel's scan at their own level
     bound: set[int] = field(default_factory=set)
 
@@ -81,7 +90,7 @@ class Layout:
         if not self.timed[n]:
             return False
         across = self.recurrence.nodes[n].op in BARRIERS and n not in self.absorbed
-        return across or n in self.looped
+        return (across and n not in self.folds) or n in self.looped
 
     def carried(self, n: int) -> tuple[int, int] | None:
         """The (stratum, carry) whose value before the step the node reads, if it is such a read."""
@@ -115,7 +124,11 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         s.parts if by_law(s) else (*s.parts, *edge_of(recurrence, s, within))
         for s, within in zip(strata, inside, strict=True)
     ]
-    sums = [tuple(n for n in w if recurrence.nodes[n].op == "reduce") for w in inside]
+    sums = [tuple(n for n in w if recurrence.nodes[n].op in GATHERED) for w in inside]
+    spans = [
+        tuple(a for a in recurrence.axes if any(a in recurrence.nodes[n].axes for n in w))
+        for w in inside
+    ]
     products = contractions(recurrence)
     found = (
         find_loop(recurrence, s, products) for s in analysis.strata if s.method == "sequential"
@@ -128,14 +141,13 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
         if recurrence.nodes[n].op not in CONDITIONS  # no sequence of truths is written down
     }
     layout = Layout(
-        recurrence, strata, updates, frontier, sums, time_varying(recurrence), products, loops,
-        looped,
+        recurrence, strata, updates, frontier, sums, spans, time_varying(recurrence), products,
+        loops, looped,
     )  # fmt: skip
     layout.absorbed.update(n for found in sums for n in found)
     layout.order = topological(layout, needed(recurrence, histories))
     for n in layout.order:
         place(layout, n)
-    sink(layout, histories)
     return layout
 
 
@@ -200,7 +212,7 @@ def place(layout: Layout, n: int) -> None:
     """Give a node its level and home, its arguments having theirs.
 
     The level is where it can run at the earliest.  Its home is the kernel that computes it: over
-    its own axes, or over one more where that kernel sums over the axis on the way to it.
+    its own axes, or over more where that kernel sums over those on the way to it.
     """
     nodes = layout.recurrence.nodes
     node = nodes[n]
@@ -218,26 +230,43 @@ def place(layout: Layout, n: int) -> None:
     level = max(
         (layout.levels[a] + (waits and layout.stored(a) is not None) for a in arguments), default=0
     )
-    own = axes_of(layout, n) if n in layout.updates else node.axes
-    if n in layout.absorbed:
+    own = kernel_axes(layout, n) if n in layout.updates else node.axes
+    if n in layout.absorbed and n not in layout.updates:
         own = layout.homes[node.args[0]]
     theirs = [layout.homes[a] for a in arguments if layout.levels[a] == level and a in layout.bound]
-    fit = [h for h in theirs if set(own) in (set(h), set(h) - {layout.inner.get((level, h))})]
+    fit = [h for h in theirs if set(h) - summed_over(layout, level, h) <= set(own) <= set(h)]
     home = max([own, *fit], key=lambda axes: rank(layout, axes))
     if any(rank(layout, h) > rank(layout, home) for h in theirs):
         # Computed where this node can't be: it waits until that has been stored.
         level, home = level + 1, own
     mine = (n, *(r for s, _ in layout.updates.get(n, ()) for r in layout.sums[s]))
-    summed = [str(nodes[r].attrs[1]) for r in mine if r in layout.absorbed]
-    # One axis a kernel, here too: a march waits where a kernel over its axes sums over another.
-    while any(layout.inner.get((level, home), a) != a for a in summed):
+    summed = {a for r in mine if r in layout.absorbed for a in axes_across(nodes[r])}
+    # A march waits where its sums would take the lanes of a kernel over its axes.
+    while not leaves_lanes(layout, level, home, summed):
         level += 1
     layout.levels[n], layout.homes[n] = level, home
     starts = n in layout.updates or carried is not None
     if starts or any(a in layout.bound and layout.levels[a] == level for a in arguments):
         layout.bound.add(n)
-    for axis in summed:
-        layout.inner[level, home] = axis
+    if summed:
+        layout.inner[level, home] = summed_over(layout, level, home) | summed
+    if any(r in layout.absorbed and nodes[r].attrs[0] not in SUMS for r in mine):
+        layout.mixing.add((level, home))
+
+
+def summed_over(layout: Layout, level: int, home: tuple[str, ...]) -> frozenset[str]:
+    """The axes that a kernel sums over, as far as is known."""
+    return layout.inner.get((level, home), frozenset())
+
+
+def leaves_lanes(layout: Layout, level: int, home: tuple[str, ...], axes: set[str]) -> bool:
+    """Whether a kernel that sums over these axes, too, has one left along which cells lie.
+
+    The first to sum over any may take all: there is no other way for a march, and what is over a
+    single axis has few cells anyway.
+    """
+    taken = summed_over(layout, level, home)
+    return not taken or axes <= taken or bool(set(home) - taken - axes)
 
 
 def axes_of(layout: Layout, n: int) -> tuple[str, ...]:
@@ -246,25 +275,41 @@ def axes_of(layout: Layout, n: int) -> tuple[str, ...]:
     return layout.recurrence.state(layout.strata[s].carries[j][0]).axes
 
 
+def kernel_axes(layout: Layout, n: int) -> tuple[str, ...]:
+    """The axes of the kernel that updates states: theirs, and those that a step has on the way."""
+    every = {a for s, _ in layout.updates[n] for a in layout.spans[s]} | set(axes_of(layout, n))
+    return tuple(a for a in layout.recurrence.axes if a in every)
+
+
+def axes_across(node: Node) -> tuple[str, ...]:
+    """The axes along which a node looks: that of a sum, all that are called otherwise."""
+    return tuple(map(str, node.attrs if node.op == "rename" else node.attrs[1:]))
+
+
 def rank(layout: Layout, axes: tuple[str, ...]) -> tuple[int, list[int]]:
     """The order of kernels within a level: those over fewer axes first."""
     return len(axes), [layout.recurrence.axes.index(a) for a in axes]
 
 
 def absorbs(layout: Layout, n: int) -> bool:
-    """Whether a kernel does this sum itself: over an axis of a scan's, which it has all of."""
+    """Whether a kernel does this sum itself: over axes of a scan's, of which it has all."""
     node = layout.recurrence.nodes[n]
-    if node.op != "reduce" or node.attrs[0] not in ("sum", "mean"):
+    if node.op != "reduce":
         return False
     (source,) = node.args
-    axis = str(node.attrs[1])
-    home = layout.homes[source]
-    if source not in layout.bound or axis not in home:
+    axis, own = str(node.attrs[1]), layout.recurrence.nodes[source].axes
+    level, home = layout.levels[source], layout.homes[source]
+    if source not in layout.bound or axis not in home or axis not in own:
         return False
-    if layout.recurrence.nodes[source].axes != home:
-        return False
-    # One axis a kernel: a second sum, over another one, waits for what is stored.
-    return layout.inner.get((layout.levels[source], home), axis) == axis
+    taken = summed_over(layout, level, home)
+    if node.attrs[0] not in SUMS:  # a maximum: in a kernel that has some anyway
+        return axis in taken and (level, home) in layout.mixing
+    if axis in taken:
+        return True
+    # Lanes stay lanes (a sum over them is handed out: folds.py); and what has been summed before
+    # is a small thing to store, no reason for larger cells.
+    lane = [a for a in home if a not in taken][-1:]
+    return set(own) == set(home) and (not taken or lane != [axis])
 
 
 def pinned(layout: Layout, histories: tuple[History, ...]) -> set[int]:
@@ -294,4 +339,6 @@ def sink(layout: Layout, histories: tuple[History, ...]) -> None:
         movable = layout.fused(n) and n not in layout.updates and n not in layout.absorbed
         movable = movable and layout.homes[n] == layout.recurrence.nodes[n].axes
         if movable and n not in fixed and later:
-            layout.levels[n] = min(layout.levels[r] for r in later)
+            layout.levels[n] = min(
+                layout.folds[r][0] if r in layout.folds else layout.levels[r] for r in later
+            )

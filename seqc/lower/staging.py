@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, LoopStage, MapStage, Staged
+from seqc.lower.folds import find_folds
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
-from seqc.lower.layout import Layout, lay_out, pinned, rank
+from seqc.lower.layout import Layout, lay_out, pinned, rank, sink
 from seqc.lower.loops import Loop, packs
 
 
@@ -27,6 +28,8 @@ def stage(analysis: Analysis) -> Staged:
     refuse_foresight(recurrence)
     histories = find_histories(recurrence)
     layout = lay_out(analysis, histories)
+    find_folds(layout)
+    sink(layout, histories)
     groups = materialise(layout, histories)
     kept = loop_outputs(layout, histories)
     return Staged(analysis, histories, tuple(emit(layout, groups, kept)))
@@ -59,6 +62,7 @@ def materialise(layout: Layout, histories: tuple[History, ...]) -> list[Group]:
         ]  # fmt: skip
         strata = list(dict.fromkeys(s for n in mine for s, _ in layout.updates.get(n, ())))
         roots = [n for n in mine if n in stored]
+        roots += [n for n in layout.order if layout.folds.get(n) == (lvl, axes)]
         if not strata and not roots:
             continue
         group = Group(lvl, axes, sorted(strata), roots)
@@ -87,6 +91,9 @@ def boundary(layout: Layout, group: Group) -> set[int]:
             if carried[0] not in group.strata:
                 # A state that stays as it is: before the step it is what it is after it.
                 found.update((n,) if n in layout.updates else layout.arguments(n))
+            continue
+        if layout.folds.get(n) == (group.level, group.axes):
+            stack.extend(layout.recurrence.nodes[n].args)
             continue
         if not layout.fused(n):
             continue

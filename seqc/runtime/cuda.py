@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.launcher import Launcher, Plan
-from seqc.runtime.nested import SHARED_BYTES, cell_defines, elements, steps_apart
+from seqc.runtime.nested import SHARED_BYTES, cell_defines, steps_apart
 from seqc.runtime.nested import cells as cell_layout
+from seqc.runtime.nested import own as own_elements
 from seqc.runtime.nvrtc import load_function
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import BLOCKS, STORAGE, Layout
@@ -101,20 +102,20 @@ def cut_of(
         shapes = [(n * (n + 1), n) for _, n in spec.scans]
     if any(arena_bytes(parts, states, size) > SHARED_BYTES - 64 for parts, states in shapes):
         return None
-    every = math.prod(inner)
+    every, longest = math.prod(inner), max(inner, default=1)
     parts = 1
-    while len(inner) == 1 and parts < LANES and parts * SCAN_OWN < every:
+    while parts < min(LANES, longest) and parts * SCAN_OWN < every:
         parts *= 2
-    own = -(-every // parts)
-    if own > SCAN_OWN:
+    each = own_elements(inner, spec.inner, spec, parts) if inner else 1
+    if each > SCAN_OWN:
         return None
     first, found, numbers = 0, 0, 0
     for (_, count), (p, n) in zip(spec.scans, shapes, strict=True):
-        mine = -(-elements(inner, spec.carries[first], spec) // parts)
+        mine = own_elements(inner, spec.carries[first], spec, parts) if inner else 1
         found += mine
         numbers += mine * (p + n)
         first += count
-    return Cut(parts, own, found, numbers)
+    return Cut(parts, each, found, numbers)
 
 
 def arena_bytes(parts: int, states: int, size: int) -> int:

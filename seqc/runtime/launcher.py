@@ -40,7 +40,8 @@ class Plan:
     ``ready``: the tensors were fit to be read as they came.  ``made``: what the launch makes.
     ``places``: of each tensor of the signature, which it is of those given, those made and
     nothing, one after another, and how many bytes from its start.  ``chunks`` of time whose
-    gradients are summed afterwards; ``detail`` is the target's own.
+    gradients are summed afterwards; ``detail`` is the target's own.  ``folds``: outputs that come
+    an element a block of lanes, made over these axes after all results, and summed into theirs.
     """
 
     layout: Layout
@@ -51,6 +52,7 @@ class Plan:
     chunks: int
     detail: Any
     gradients: Gradients | None = None
+    folds: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 class Launcher:
@@ -119,7 +121,10 @@ class Launcher:
         made = [m.make(device) for m in plan.made]
         if plan.layout.cells:
             self._launch("forward", spec, plan, _addresses(plan, given, made), scalars)
-        return made
+        count = len(made) - len(plan.folds)
+        for (i, axes), wide in zip(plan.folds, made[count:], strict=True):
+            made[i].copy_(plan.layout.narrow(wide, axes, spec.outputs[i], 2))
+        return made[:count]
 
     def _settle_forward(
         self, spec: KernelSpec, given: Sequence[Tensor | None], extents: Sequence[int],
@@ -131,18 +136,25 @@ class Launcher:
         layout = Layout(spec, extents, dtype, ready, every)
         chunks, detail = self._schedule(spec, "forward", layout)
         tables = layout.tables(layout.forward(ready))
-        made = tuple(
+        made = [
             Made.of(shape, d, layout.device)
             for shape, d in results(spec, extents, dtype, save, every)
-        )
+        ]
         count, n, m = len(given), len(spec.outputs), len(spec.carries)
         of = ready.places(tables.offsets)
         of["output"] = [(count + i, 0) for i in range(n)]
+        folds = layout.folded()
+        for i, axes in folds:
+            of["output"][i] = (count + len(made), 0)
+            made.append(Made.of(layout.whole(axes), layout.wide, layout.device))
         of["last"] = [(count + n + i, 0) for i in range(m)]
         stored = [(count + n + m + i, 0) if save else NOTHING for i in range(len(spec.extra))]
         of["kept"] = dict(zip(spec.extra, stored, strict=True))
         places = tuple(of[role][index] for role, index, _ in spec.forward)
-        return Plan(layout, tables, _same(given, ready.tensors()), made, places, chunks, detail)
+        settled = _same(given, ready.tensors())
+        return Plan(
+            layout, tables, settled, tuple(made), places, chunks, detail, folds=tuple(folds)
+        )
 
     def backward(
         self,

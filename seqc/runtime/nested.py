@@ -19,6 +19,9 @@ from seqc.runtime.tables import BLOCKS, LANES
 #: ten registers on the way back.
 OWN = 4
 MOST_PARTS = 8
+#: Elements of the axes that a thread has at most: of more its arrays, on the way back a dozen,
+#: would not fit the memory that a thread has for itself (512 KB).
+MOST_OWN = 4096
 #: Bytes of a block's shared memory: all there is without asking for more, and what of it may hold
 #: a chunk's states (if some steps fit there) and, of some steps, sums over lanes that wait for
 #: those of the block's other warps.
@@ -72,26 +75,41 @@ def elements(inner: Sequence[int], axes: Sequence[str], spec: KernelSpec) -> int
     return math.prod(n for a, n in zip(spec.inner, inner, strict=True) if a in axes)
 
 
+def shared_axis(inner: Sequence[int]) -> int:
+    """The inner axis that the threads of a cell share: the first of the longest."""
+    return max(range(len(inner)), key=lambda i: (inner[i], -i))
+
+
+def own(inner: Sequence[int], axes: Sequence[str], spec: KernelSpec, parts: int) -> int:
+    """Of :func:`elements` those that each of ``parts`` threads of a cell has."""
+    shared = shared_axis(inner)
+    extents = [-(-n // parts) if i == shared else n for i, n in enumerate(inner)]
+    return elements(extents, axes, spec)
+
+
 def cells(spec: KernelSpec, inner: Sequence[int], size: int) -> Cells:
     """The layout for inner axes of some extents and numbers of ``size`` bytes.
 
     Raises:
-        ValueError: sums over lanes along the axes do not fit a block's shared memory.
+        ValueError: sums over lanes along the axes do not fit a block's shared memory, or a thread's
+            elements its own.
     """
-    parts, every = 1, math.prod(inner)
-    # Several axes are one thread's: sums over some of them would have to find their parts.
-    while len(inner) == 1 and parts < MOST_PARTS and parts * OWN < every:
+    parts, every, longest = 1, math.prod(inner), max(inner)
+    # Across axes the threads of a cell can do nothing but sum.
+    while not spec.mixes and parts < min(MOST_PARTS, longest) and parts * OWN < every:
         parts *= 2
     sums = folded(spec, inner) * size  # a warp and step
     while parts > 1 and sums * _warps(parts) > SHARED_BYTES:
         parts //= 2
     stage = sums * _warps(parts)
-    if stage > SHARED_BYTES:
+    if stage > SHARED_BYTES or own(inner, spec.inner, spec, parts) > MOST_OWN:
+        one = len(inner) == 1
         raise ValueError(
-            f"{spec.name}: axis {', '.join(spec.inner)} of {every} is too long for the CUDA kernel "
-            'that sums over it; use backend="reference"'
+            f"{spec.name}: {'axis' if one else 'axes'} {', '.join(spec.inner)} of "
+            f"{' x '.join(map(str, inner))} {'is' if one else 'are'} too long for the CUDA kernel "
+            f'that sums over {"it" if one else "them"}; use backend="reference"'
         )
-    record = sum(-(-elements(inner, axes, spec) // parts) for axes in spec.carries)
+    record = sum(own(inner, axes, spec, parts) for axes in spec.carries)
     a_step = max(1, record * LANES * parts * size)
     fitting = min(RECORD_BYTES, SHARED_BYTES - stage) // a_step
     shared = fitting >= PIECES[-1]
@@ -102,9 +120,14 @@ def cells(spec: KernelSpec, inner: Sequence[int], size: int) -> Cells:
 
 
 def folded(spec: KernelSpec, inner: Sequence[int]) -> int:
-    """How many sums over the lanes of a block a step back has."""
-    outputs = (axes for role, _, axes in spec.backward if role == "output")
-    return sum(elements(inner, axes, spec) for axes in outputs if BLOCKS in axes)
+    """How many sums over the lanes of a block a step has: on, or back, where there are more."""
+    return max(
+        sum(
+            elements(inner, axes, spec)
+            for role, _, axes in signature if role == "output" and BLOCKS in axes
+        )
+        for signature in (spec.forward, spec.backward)
+    )  # fmt: skip
 
 
 def _warps(parts: int) -> int:

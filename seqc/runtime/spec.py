@@ -26,6 +26,7 @@ class KernelSpec:
                they are handed over (seqc/ir/signature.py says what roles are)
     backward   its adjoint's
     inner      the axes that it sums over, of which a cell has all
+    mixes      whether it does more across those than sum
     """
 
     name: str
@@ -44,6 +45,7 @@ class KernelSpec:
     forward: tuple[tuple[str, int, tuple[str, ...]], ...]
     backward: tuple[tuple[str, int, tuple[str, ...]], ...]
     inner: tuple[str, ...] = ()
+    mixes: bool = False
 
     @property
     def lane(self) -> str | None:

@@ -412,6 +412,17 @@ class Layout:
                 lies.append(self.read(ready, role, index, axes))
         return lies
 
+    # --- outputs summed over lanes
+
+    def folded(self) -> list[tuple[int, tuple[str, ...]]]:
+        """The outputs that come an element a block of lanes, and the axes of each as it comes."""
+        written = ((i, axes) for role, i, axes in self.spec.forward if role == "output")
+        return [(i, axes) for i, axes in written if axes != self.spec.outputs[i]]
+
+    def whole(self, axes: Sequence[str]) -> list[int]:
+        """The shape of something laid out plainly as (B, T, *axes)."""
+        return [*self.extents[:2], *self.shape(axes)]
+
     # --- gradients
 
     def stream_gradients(self, operands: Sequence[Tensor]) -> Gradients:

@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from seqc.ir.graph import Node
 from seqc.ir.operations import OPERATIONS
-from seqc.ir.ops import FLAT, POINTWISE
+from seqc.ir.ops import FLAT, GATHERED, POINTWISE
 from seqc.symbolic.patterns import build, parse
 from seqc.symbolic.rewrite import StableBuilder
 
@@ -116,6 +117,10 @@ def push_forward(
             assert slopes[0] is not None
             tangents[n] = _reduced(b, slopes[0], n)
             continue
+        if node.op == "rename":
+            assert slopes[0] is not None
+            tangents[n] = _called(b, slopes[0], _names(node))
+            continue
         if node.op in CHOICES:
             x, y = ((b.const(0.0) if t is None else t) for t in slopes[-2:])
             tangents[n] = _chosen_tangent(b, n, x, y)
@@ -133,6 +138,10 @@ def push_forward(
 def _reduced(b: StableBuilder, tangent: int, n: int) -> int:
     """The tangent of a sum over an axis: the sum of the tangents."""
     axis = str(b.nodes[n].attrs[1])
+    if b.nodes[n].attrs[0] != "sum":
+        there, count = _shares(b, n)
+        share = b.op("div", tangent, count)
+        tangent = b.op("where", there, share, b.const(0.0))
     if axis not in b.nodes[tangent].axes:
         return b.op("mul", tangent, b.add("size", axes=(), attrs=(axis,)))
     rest = tuple(a for a in b.nodes[tangent].axes if a != axis)
@@ -163,11 +172,41 @@ def _depending(
         if node.op in STATED:
             args = args[:2]
         if node.op not in FLAT and any(a in found for a in args):
-            sums = node.op == "reduce" and node.attrs[0] == "sum" and node.attrs[1] in summed
-            if node.op not in POINTWISE and not sums and n not in found:
+            if node.op not in POINTWISE and not _across(node, summed) and n not in found:
                 raise ValueError(f"%{n} = {node}: only pointwise operations are differentiated")
             found.add(n)
     return found
+
+
+def _across(node: Node, summed: Sequence[str]) -> bool:
+    """Whether a node looks along axes that the graph has all of."""
+    if node.op == "rename":
+        return all(a in summed for a in node.attrs)
+    kinds = ("sum", "max", "min")
+    return node.op == "reduce" and node.attrs[0] in kinds and node.attrs[1] in summed
+
+
+def _shares(b: StableBuilder, n: int) -> tuple[int, int]:
+    """Of a largest (least) of some: where it is, and at how many places, which share its slope."""
+    node = b.nodes[n]
+    there = b.op("eq", node.args[0], n)
+    each = b.op("where", there, b.const(1.0), b.const(0.0))
+    return there, b.add("reduce", each, axes=node.axes, attrs=("sum", node.attrs[1]))
+
+
+def _called(b: StableBuilder, value: int, names: Mapping[str, str]) -> int:
+    """A value whose axes are called otherwise."""
+    own = b.nodes[value].axes
+    pairs = [(old, new) for old, new in names.items() if old in own]
+    if not pairs:
+        return value
+    axes = b.union(tuple(names.get(a, a) for a in own))
+    return b.add("rename", value, axes=axes, attrs=tuple(a for pair in pairs for a in pair))
+
+
+def _names(node: Node) -> dict[str, str]:
+    """What a rename calls each axis."""
+    return dict(zip(map(str, node.attrs[::2]), map(str, node.attrs[1::2]), strict=True))
 
 
 def _times(b: StableBuilder, value: int, n: int, argument: int) -> int:
@@ -197,10 +236,8 @@ def _spread(
 ) -> None:
     """Hand a node's cotangent on to its arguments."""
     node = b.nodes[n]
-    if node.op == "reduce" and node.args[0] in affected:
-        # Each term of a sum has the sum's cotangent.
-        axes = flow.axes | set(b.nodes[node.args[0]].axes)
-        _push(b, flows, node.args[0], flow.value, flow.guards, axes)
+    if node.op in GATHERED and node.args[0] in affected:
+        _spread_across(b, n, flow, flows)
         return
     if node.op not in POINTWISE or node.op in FLAT:
         return
@@ -224,6 +261,25 @@ def _spread(
     for k, a in enumerate(node.args[:2]):
         if a in affected:
             _push(b, flows, a, _times(b, flow.value, n, k), flow.guards, axes)
+
+
+def _spread_across(b: StableBuilder, n: int, flow: _Flow, flows: dict[int, list[_Flow]]) -> None:
+    """Hand the cotangent of what looks along axes on to its terms."""
+    node = b.nodes[n]
+    (source,) = node.args
+    if node.op == "rename":
+        back = {new: old for old, new in _names(node).items()}
+        value = _called(b, _select(b, flow.guards, flow.value, b.const(0.0)), back)
+        _push(b, flows, source, value, (), frozenset(back.get(a, a) for a in flow.axes))
+        return
+    axes = flow.axes | set(b.nodes[source].axes)
+    if node.attrs[0] == "sum":  # each term has the sum's
+        _push(b, flows, source, flow.value, flow.guards, axes)
+        return
+    there, count = _shares(b, n)
+    guards = _guarded(b, flow.guards, (there, True))
+    if guards is not None:
+        _push(b, flows, source, b.op("div", flow.value, count), guards, axes)
 
 
 # --- guards

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqc.ir.graph import Graph
-from seqc.ir.ops import POINTWISE
+from seqc.ir.ops import GATHERED, POINTWISE
 from seqc.ir.plan import Stratum
 from seqc.ir.verdict import Verdict
 from seqc.symbolic.base import RangeBuilder
@@ -16,8 +16,8 @@ def marched(step: Step, title: str, verdict: Verdict, why: str) -> Stratum:
     return _stratum(step, title, verdict, "march", step.jacobian, why)
 
 
-def along_one_axis(step: Step, nodes: Graph) -> Stratum | None:
-    """Linear, where channels meet along one axis alone: the others march."""
+def along_axes(step: Step, nodes: Graph) -> Stratum | None:
+    """Linear, where channels meet in sums along axes of the state: each step is a kernel's."""
     axes = {s.axes for s in step.recurrence.states if s.name in step.component.states}
     met: list[str] = []
     for n in step.past.past:
@@ -26,19 +26,23 @@ def along_one_axis(step: Step, nodes: Graph) -> Stratum | None:
             met.append(str(node.attrs[1]))
         elif node.op not in POINTWISE and n not in step.reads:
             met.append("")
-    over = dict.fromkeys(met)
-    if not step.carries or len(axes) != 1 or len(over) != 1 or met[0] not in next(iter(axes)):
+    over = tuple(dict.fromkeys(met))
+    if not step.carries or len(axes) != 1 or not over or not set(over) <= set(next(iter(axes))):
         return None
+    names = " and ".join(over)
     reason = (
-        f"sums over {met[0]}, and products with factors free of the past: each step is "
+        f"sums over {names}, and products with factors free of the past: each step is "
         "linear by induction over its operations"
     )
-    title = f"block-affine over {met[0]}"
+    title = f"block-affine over {names}"
     return _stratum(step, title, Verdict("proved", reason), "march", "block", reason)
 
 
 def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
-    """Channels that meet in another semiring: a full matrix a step, which no kernel runs."""
+    """Channels that meet in another semiring, a full matrix a step: one kernel's, step by step.
+
+    But where the reference point of a logsumexp looks along an axis in a way that no kernel does.
+    """
     if step.past.mixing is None or not step.carries:
         return None
     title = semiring_of(builder.graph, step.reads, step.past.past, step.after, builder.nonnegative)
@@ -48,7 +52,13 @@ def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
         "each channel joins the others, each plus what is free of the past: each step is "
         "linear over this semiring by induction over its operations"
     )
-    return _stratum(step, title, Verdict("proved", reason), "sequential", "full", reason)
+    nodes = builder.graph
+    plain = all(
+        n in step.reads or nodes[n].op in POINTWISE or nodes[n].op in GATHERED
+        for n in step.past.past
+    )
+    method = "march" if plain else "sequential"
+    return _stratum(step, title, Verdict("proved", reason), method, "full", reason)
 
 
 def _stratum(

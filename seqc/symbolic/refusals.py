@@ -143,14 +143,16 @@ def span_of(recurrence: Recurrence, name: str) -> Span | None:
     return next((s.span for s in recurrence.states if s.name == name), None)
 
 
-def mixing_over(recurrence: Recurrence, component: Component, title: str) -> Diagnostic:
+def mixing_over(
+    recurrence: Recurrence, component: Component, title: str, method: str
+) -> Diagnostic:
     """Linear over a semiring, with a full matrix a step."""
     name = component.states[0]
     return Diagnostic(
         "W104",
         f"{name} is {title}, but mixes its channels (a full matrix a step)",
         span_of(recurrence, name),
-        hint=_HINTS["sequential"],
+        hint=_HINTS[method],
         severity=Severity.WARNING,
     )
 

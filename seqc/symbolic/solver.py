@@ -3,7 +3,7 @@
 In order: an algebra that the spec names; affine and block-affine (rotation among
 them), by collecting coefficients; maxima and logaddexps of carries (max-plus, …);
 the shapes of one carry (clamped affine, Möbius); a march, where every channel goes
-its own way or is mixed along one axis alone; else the reference.
+its own way or meets others in sums along axes of the state; else the reference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seqc.ir.verdict import Verdict
 from seqc.symbolic import refusals
 from seqc.symbolic.affine import Linearity, prove_affine
 from seqc.symbolic.domains import choose_domain, log_form
-from seqc.symbolic.known import along_one_axis, marched, over_semiring
+from seqc.symbolic.known import along_axes, marched, over_semiring
 from seqc.symbolic.methods import why_march
 from seqc.symbolic.nonlinear import shaped
 from seqc.symbolic.prover import Prover
@@ -61,13 +61,14 @@ class Solver(Prover):
             return self._linear(step)
         if step.past.obstacle is None:
             refusal = refusals.mixing(recurrence, component, step.past)
-            return along_one_axis(step, self.builder.graph) or self._refused(step, refusal)
+            return along_axes(step, self.builder.graph) or self._refused(step, refusal)
         found = shaped(self, step)
         if found is not None:
             return found
         found = over_semiring(step, self.builder)
         if found is not None:
-            self.notes.append(refusals.mixing_over(recurrence, component, found.algebra))
+            note = refusals.mixing_over(recurrence, component, found.algebra, found.method)
+            self.notes.append(note)
             return found
         return self._refused(step, refusals.nonlinear(recurrence, component, step.past.obstacle))
 

@@ -11,7 +11,7 @@ namespace seqc {
 
 // Lanes that a step takes at once, between prefetches.
 template <class K>
-constexpr i64 kPieceOf = K::kInner ? 64 : 32;
+constexpr i64 kPieceOf = K::kInner == 0 ? 32 : K::kLane < 0 ? 1 : 64;
 // Rows to prefetch ahead.  A row is a page of its own at usual widths, and the hardware's own
 // prefetcher starts anew with each page, so it comes too late by itself.
 template <bool kBack>
@@ -109,12 +109,13 @@ template <class S, i64 kPiece>
 struct Folded {
   S* p;
   bool begins;
+  i64 n;
   alignas(64) S v[kPiece];
-  SEQC_INLINE void set(const i64 c, const S x) { v[c] += x; }
+  SEQC_INLINE void set(const i64 c, const S x) { v[c] = x; }
   SEQC_INLINE void put() {
     S sum = S(0);
 #pragma omp simd reduction(+ : sum)
-    for (i64 c = 0; c < kPiece; ++c) sum += v[c];
+    for (i64 c = 0; c < n; ++c) sum += v[c];
     *p = begins ? sum : *p + sum;
   }
 };
@@ -122,13 +123,19 @@ struct Folded {
 template <class K, class S, bool kWhole, bool kStream>
 struct Piece;
 
-// Sums over some of several inner axes: a row of lanes at each place along the others.
+// Sums over some of several inner axes: a row of lanes at each place along the others, which may be
+// read along other axes than they were made along.
 template <class P>
 struct Partial {
   typename P::State* rows;
   unsigned inner;
   const P& piece;
   SEQC_INLINE typename P::State* at(const typename P::Here& s) const { return rows + piece.row_of(inner, s) * P::kPiece; }
+  template <int... kAxes>
+  SEQC_INLINE typename P::State* at(const typename P::Here& s, Index<kAxes>...) const {
+    const i64 along[] = {s.at[kAxes]...};
+    return rows + piece.row_along(inner, along) * P::kPiece;
+  }
 };
 
 // What a step is given as `r`.  Rows are taken outside of the loops over lanes, elements inside.
@@ -160,13 +167,6 @@ struct Piece {
   SEQC_INLINE State outer(const int axis) const { return static_cast<State>(at.where[axis]); }
   SEQC_INLINE State lane(const i64 c) const { return static_cast<State>(at.first + first + c); }
   SEQC_INLINE State along(const Here& s, const int m) const { return static_cast<State>(s.at[m]); }
-  // Whether, along the inner axes that something has not, this is the last place.
-  SEQC_INLINE bool last(const Here& s, const unsigned mask) const {
-    bool found = true;
-    for (int m = 0; m < K::kInner; ++m) found &= (mask >> m & 1) || s.at[m] + 1 == at.extents[m];
-    return found;
-  }
-
   template <int I>
   SEQC_INLINE auto* place(const i64 along) const {
     constexpr Tensor x = K::kTensors[I];
@@ -208,7 +208,9 @@ struct Piece {
     using T = ElementOf<K, I>;
     T* p = place<I>(along);
     if constexpr (x.blocks) {
-      return Folded<T, kPiece>{p, first == 0, {}};
+      Folded<T, kPiece> row;
+      row.p = p, row.begins = first == 0, row.n = kWhole ? kPiece : n;
+      return row;
     } else if constexpr (!x.unit) {
       return Scattered<T, State, kPiece>{p, at.apart[I], n, {}};
     } else if constexpr (kStream && kWhole && x.kind == Kind::kStorage) {
@@ -240,6 +242,12 @@ struct Piece {
     for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * at.extents[m] + s.at[m] : r;
     return r;
   }
+  // The same at these places along them.
+  SEQC_INLINE i64 row_along(const unsigned mask, const i64* along) const {
+    i64 r = 0;
+    for (int m = 0; m < K::kInner; ++m) r = mask >> m & 1 ? r * at.extents[m] + *along++ : r;
+    return r;
+  }
   template <int J>
   SEQC_INLINE State* carry(Index<J>) const { return carries[J] + first; }
   template <int J>
@@ -264,14 +272,13 @@ struct Piece {
     }
   }
   template <int P>
-  SEQC_INLINE Partial<Piece> partial(Index<P>) const {
+  SEQC_INLINE Partial<Piece> partial(Index<P>, const State neutral = State(0)) const {
     State* const rows = at.partials.get() + at.partial[P];
-    std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, State(0));
+    std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, neutral);
     return {rows, K::kPartial[P], *this};
   }
-  SEQC_INLINE void across(Lanes&) const {}
-  SEQC_INLINE void across(State&) const {}
-  SEQC_INLINE void across(const Partial<Piece>&) const {}
+  template <class... Sum>
+  SEQC_INLINE void across(const Sum&...) const {}
 
   template <class F>
   SEQC_INLINE void lanes(F&& f) const {
@@ -283,17 +290,31 @@ struct Piece {
       for (i64 c = 0; c < n; ++c) f(c);
     }
   }
+  // Calls f(where) along the inner axes of a mask, or all.
+  template <int kMask, class F>
+  SEQC_INLINE void inner(Index<kMask>, F&& f) const {
+    Here s{};
+    const i64 count = at.rows_of(kMask);
+    for (i64 i = 0; i < count; ++i) {
+      f(s);
+      ++s.all;
+      for (int m = K::kInner - 1; m >= 0; --m) {
+        if (!(kMask >> m & 1)) continue;
+        if (++s.at[m] < at.extents[m]) break;
+        s.at[m] = 0;
+      }
+    }
+  }
   template <class F>
   SEQC_INLINE void inner(F&& f) const {
-    Here s{};
-    for (s.all = 0; s.all < at.inner; ++s.all) {
-      if constexpr (K::kInner == 1) {
+    if constexpr (K::kInner == 1) {
+      Here s{};
+      for (s.all = 0; s.all < at.inner; ++s.all) {
         s.at[0] = s.all;
-      } else {
-        i64 rest = s.all;
-        for (int m = K::kInner - 1; m >= 0; --m) s.at[m] = rest % at.extents[m], rest /= at.extents[m];
+        f(s);
       }
-      f(s);
+    } else {
+      inner(Index<(1 << K::kInner) - 1>{}, f);
     }
   }
 };

@@ -16,7 +16,7 @@ struct Cut {
     constexpr i64 kPiece = kPieceOf<K>;
     rows = call.batch * call.outer();
     if constexpr (K::kInner) {
-      width = kPiece;
+      width = std::min(kPiece, lanes);
     } else {
       blocks = (lanes + kBlock - 1) / kBlock;
       // More blocks, but none narrower than a few vectors.

@@ -1,6 +1,6 @@
 // The march of a kernel with inner axes: a block has kMarchLanes neighbouring lanes of one row, kShares
-// neighbouring threads a cell, each its elements of the inner axis in registers.  Sums over that axis go
-// on across those threads by shuffles.  The state never reaches memory, but for one step in `every`,
+// neighbouring threads a cell, each its elements of the inner axes in registers.  Sums over the axis that
+// they share go on across those threads by shuffles.  The state never reaches memory, but for one step in `every`,
 // from which the march back computes the others again: first those that begin a piece of kPiece steps,
 // then, a piece at a time, all of them.
 //
@@ -163,7 +163,7 @@ SEQC_INLINE void march_inner(const Args<K>& args) {
       constexpr int k = decltype(sum)::value, I = K::kSum[k].tensor;
       constexpr unsigned mask = K::kTensors[I].inner;
       if constexpr (!N::kFew && mask != 0) {
-        if (cell.live) {
+        if (cell.template tells<mask>()) {
           cell.template elements<I>(cell.template seldom<I>(), [&](const int e, double* p) { *p = begins ? 0 : *p + entry<k>(sums)[e]; });
         }
       } else {

@@ -54,12 +54,19 @@ struct Folded {
   SEQC_INLINE void set(Lane, const S x) { v = live ? x : S(0); }
   SEQC_INLINE void put() const { sum = v; }
 };
-// Sums over some of several inner axes, with an element along the others.
+// Sums over some of several inner axes, with an element along the others, which may be read along
+// other axes than they were made along, where a thread has a cell by itself.
 template <class L, class S, unsigned mask>
 struct Partial {
   S v[L::own(mask)];
   SEQC_INLINE Held<S> at(const Here& s) { return {v[L::at(mask, s)]}; }
   SEQC_INLINE Read<S> at(const Here& s) const { return {v[L::at(mask, s)]}; }
+  template <int kFirst, int... kAxes>
+  SEQC_INLINE Read<S> at(const Here& s, Index<kFirst>, Index<kAxes>...) const {
+    static_assert(L::kShares == 1, "threads that share a cell do not read what others have");
+    const int along[] = {L::index(s, kFirst), L::index(s, kAxes)...};
+    return {v[L::at_places(mask, along)]};
+  }
 };
 
 // ---- what is in registers
@@ -162,13 +169,6 @@ struct Step {
   SEQC_INLINE State outer(const int axis) const { return static_cast<State>(cell.outer[axis]); }
   SEQC_INLINE State lane(Lane) const { return static_cast<State>(cell.lane); }
   SEQC_INLINE State along(const Here& s, const int m) const { return static_cast<State>(L::index(s, m)); }
-  // Whether, along the inner axes that something has not, this is the last place.
-  SEQC_INLINE bool last(const Here& s, const unsigned mask) const {
-    bool found = true;
-#pragma unroll
-    for (int m = 0; m < K::kInner; ++m) found &= (mask >> m & 1) || L::index(s, m) + 1 == inner_extent(m);
-    return found;
-  }
 
   template <int I>
   SEQC_INLINE auto read(const int own) const {
@@ -226,26 +226,45 @@ struct Step {
   SEQC_INLINE auto out(Index<I>, const Here& s) const { return out_at<I>(own<I>(s), cell.template to<I>(s)); }
 
   template <int P>
-  SEQC_INLINE auto partial(Index<P>) const { return Partial<L, State, K::kPartial[P]>{}; }
-  // The sum of what the threads of a cell have, the same at each.
-  SEQC_INLINE void across(State& sum) const {
-#pragma unroll
-    for (int by = L::kShares / 2; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
+  SEQC_INLINE auto partial(Index<P>, const State neutral = State(0)) const {
+    Partial<L, State, K::kPartial[P]> found;
+#pragma unroll L::kUnroll
+    for (int e = 0; e < L::own(K::kPartial[P]); ++e) found.v[e] = neutral;
+    return found;
   }
-  SEQC_INLINE void across(Lanes& sum) const { across(sum.x); }
-  template <unsigned mask>
-  SEQC_INLINE void across(const Partial<L, State, mask>&) const {}
+  // The sum of what the threads of a cell have, the same at each, of terms along the inner axes of a
+  // mask: of what is along an axis that they do not share each has all terms.
+  template <int kMask>
+  SEQC_INLINE void across(Index<kMask>, State& sum) const {
+    if constexpr (kMask & L::kSharedBit) {
+#pragma unroll
+      for (int by = L::kShares / 2; by > 0; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
+    }
+  }
+  template <int kMask>
+  SEQC_INLINE void across(Index<kMask> terms, Lanes& sum) const { across(terms, sum.x); }
+  template <int kMask, unsigned mask>
+  SEQC_INLINE void across(Index<kMask> terms, Partial<L, State, mask>& sums) const {
+    if constexpr (!(mask & L::kSharedBit)) {
+#pragma unroll L::kUnroll
+      for (int e = 0; e < L::own(mask); ++e) across(terms, sums.v[e]);
+    }
+  }
+  template <class Sum>
+  SEQC_INLINE void across(Sum& sum) const { across(Index<static_cast<int>(L::kEvery)>{}, sum); }
 
   template <class F>
   SEQC_INLINE void lanes(const F& f) const { f(Lane{}); }
-  template <class F>
-  SEQC_INLINE void inner(const F& f) const {
+  // Calls f(where) along the inner axes of a mask, or all.
+  template <int kMask, class F>
+  SEQC_INLINE void inner(Index<kMask>, const F& f) const {
 #pragma unroll L::kUnroll
-    for (int own = 0; own < L::kOwn; ++own) {
-      const int all = own * L::kShares + cell.part;
-      if (L::kEven || all < L::kAll) f(Here{own, all});
+    for (int own = 0; own < L::own(kMask); ++own) {
+      if (L::has(kMask, own, cell.part)) f(Here{L::place(kMask, own), cell.part});
     }
   }
+  template <class F>
+  SEQC_INLINE void inner(const F& f) const { inner(Index<static_cast<int>(L::kEvery)>{}, f); }
 };
 
 }  // namespace seqc

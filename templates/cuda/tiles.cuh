@@ -220,9 +220,11 @@ SEQC_INLINE void close_folds(Folds<K, L>& folds, const int part, const Tell& tel
       for (int g = 0; g < F::kRoom; g += F::kGroup) {
         const auto sum = over_lanes<L, F::kGroup>(entry<O>(folds) + g);
         const int own = g + at / turns;
-        const int element = F::kTensor.inner ? own * L::kShares + part : own;
-        const bool speaks = at % turns == 0 && (F::kTensor.inner || part == 0);
-        if (speaks && element < F::kElements) tell(Index<K::kFirstOut + O>{}, element, sum);
+        constexpr unsigned mask = F::kTensor.inner;
+        const bool speaks = at % turns == 0 && (mask & L::kSharedBit || part == 0);
+        if (speaks && own < F::kCount && L::has(mask, own, part)) {
+          tell(Index<K::kFirstOut + O>{}, L::element(mask, own, part), sum);
+        }
       }
     }
   });

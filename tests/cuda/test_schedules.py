@@ -81,6 +81,16 @@ def test_every_way_to_share_a_cell(
 
 
 @needs_compiler
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(("i", "j", "parts"), [(5, 3, 4), (2, 9, 2), (4, 4, 4), (1, 8, 8)])
+def test_several_axes_of_a_shared_cell(direction: str, i: int, j: int, parts: int) -> None:
+    """The threads of a cell share the longest axis: of sums over another each has its own."""
+    toy, sizes = TOYS["plane"], {"o": 2, "i": i, "j": j}
+    case = make(toy, torch.float64, 2, 19, 70, 0.1, **sizes)
+    check(toy, case, direction, "march", 7, sizes=sizes, parts=parts, more=("SEQC_PIECE=3",))
+
+
+@needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("name", "direction"), [w for w in WAYS if w[0] in ("strata", "ssm")])
 def test_other_dtypes(name: str, direction: str, dtype: torch.dtype) -> None:

@@ -139,11 +139,12 @@ class Toy:
 
     def record(self, sizes: dict[str, int], parts: int) -> int:
         """Numbers a thread of a state that is computed again."""
-        found = 0
-        for _, letters, kind in self.backward:
-            if kind == "every":
-                found += -(-math.prod(sizes[a] for a in letters if a in self.inner) // parts)
-        return found
+        shared = max(self.inner, key=lambda a: sizes[a], default="")
+        own = {a: -(-sizes[a] // parts) if a == shared else sizes[a] for a in self.inner}
+        return sum(
+            math.prod(own[a] for a in letters if a in own)
+            for _, letters, kind in self.backward if kind == "every"
+        )  # fmt: skip
 
     def empty(self, batch: int, lanes: int, **sizes: int) -> list[Tensor]:
         return [torch.zeros(batch, 1, lanes)]

@@ -20,7 +20,7 @@ nonlinear                   none of these
 
 Jacobians: ``diagonal`` (a number a channel), ``block`` (a small matrix for each of many channels),
 ``full``. Methods: ``scan``; ``march`` where a fused kernel takes the steps one by one (composing
-two costs more, as with matrices along keys or states, or they don't compose, but no channels
+two costs more, as with matrices along keys, states or tags, or they don't compose, but no channels
 meet); ``sequential``.
 """
 
@@ -96,7 +96,7 @@ TABLE: tuple[Row, ...] = (
     Row("Biquad", ("y",), "block-affine", "block", "scan"),
     Row("KalmanFilter", ("P",), "mobius", "diagonal", "scan"),
     *affine("KalmanFilter", "m"),
-    Row("HMMForward", ("alpha",), "log-affine", "full", "sequential"),
+    Row("HMMForward", ("alpha",), "log-affine", "full", "march"),
     # Nonlinear recurrences.
     nonlinear("VCRNN", "h"),
     nonlinear("VCGRU", "h"),

@@ -57,19 +57,24 @@ struct PlaneForward : Plane {
         const State s_a = r.value(Index<0>{}, s);
         const State s_k = r.value(Index<1>{}, s);
         auto s_S = r.carry(Index<0>{}, s);
-        auto s_m = r.carry(Index<1>{}, s);
-        auto s_m_out = r.out(Index<9>{}, s);
+        const auto s_m = r.carry(Index<1>{}, s);
         const auto row = v_sum.at(s);
-        const bool last = r.last(s, 1u);
         r.lanes([&](const auto c) SEQC_LAMBDA {
           const State S = seqc::sigmoid(s_a) * s_S[c] + s_k * s_x[c];
           const State m = State(0.5) * s_m[c] + seqc::tanh(row[c]);
           v_y[c] += m * S * s_k;
           s_S[c] = S;
-          if (last) s_m[c] = m;
-          s_m_out.set(c, m);
         });
-        if (last) s_m_out.put();
+      });
+      r.inner(Index<1>{}, [&](const auto& s) SEQC_LAMBDA {
+        auto s_m = r.carry(Index<1>{}, s);
+        auto s_m_out = r.out(Index<9>{}, s);
+        const auto row = v_sum.at(s);
+        r.lanes([&](const auto c) SEQC_LAMBDA {
+          s_m[c] = State(0.5) * s_m[c] + seqc::tanh(row[c]);
+          s_m_out.set(c, s_m[c]);
+        });
+        s_m_out.put();
       });
       r.across(v_y);
       auto s_y_out = r.out(Index<8>{});
@@ -134,6 +139,8 @@ struct PlaneBackward : Plane {
           row_q[c] += S * s_k;
         });
       });
+      r.across(v_r);
+      r.across(v_q);
       auto v_d_a = r.partial(Index<2>{});
       auto v_d_k = r.partial(Index<3>{});
       typename R::Lanes v_d_x{};
@@ -144,12 +151,11 @@ struct PlaneBackward : Plane {
         const auto m_before = r.before(Index<1>{}, s);
         const auto s_d_m = r.row(Index<4>{}, s);
         auto adjoint_S = r.carry(Index<0>{}, s);
-        auto adjoint_m = r.carry(Index<1>{}, s);
+        const auto adjoint_m = r.carry(Index<1>{}, s);
         auto row_r = v_r.at(s);
         auto row_q = v_q.at(s);
         auto row_a = v_d_a.at(s);
         auto row_k = v_d_k.at(s);
-        const bool last = r.last(s, 1u);
         r.lanes([&](const auto c) SEQC_LAMBDA {
           const State rate = seqc::sigmoid(s_a);
           const State S = rate * S_before[c] + s_k * s_x[c];
@@ -161,22 +167,28 @@ struct PlaneBackward : Plane {
           row_a[c] += d_S * S_before[c] * rate * (State(1) - rate);
           row_k[c] += d_S * s_x[c] + s_d_y[c] * m * S;
           adjoint_S[c] = rate * d_S;
-          if (last) adjoint_m[c] = State(0.5) * d_m;
         });
       });
       r.across(v_d_x);
-      r.inner([&](const auto& s) SEQC_LAMBDA {
+      r.across(v_d_a);
+      r.across(v_d_k);
+      r.inner(Index<1>{}, [&](const auto& s) SEQC_LAMBDA {
+        const auto s_d_m = r.row(Index<4>{}, s);
+        auto adjoint_m = r.carry(Index<1>{}, s);
         auto d_a = r.out(Index<16>{}, s);
-        auto d_k = r.out(Index<17>{}, s);
         const auto row_a = v_d_a.at(s);
-        const auto row_k = v_d_k.at(s);
-        const bool last_a = r.last(s, 1u), last_k = r.last(s, 2u);
+        auto row_q = v_q.at(s);
         r.lanes([&](const auto c) SEQC_LAMBDA {
+          adjoint_m[c] = State(0.5) * (adjoint_m[c] + s_d_m[c] + s_d_y[c] * row_q[c]);
           d_a.set(c, row_a[c]);
-          d_k.set(c, row_k[c]);
         });
-        if (last_a) d_a.put();
-        if (last_k) d_k.put();
+        d_a.put();
+      });
+      r.inner(Index<2>{}, [&](const auto& s) SEQC_LAMBDA {
+        auto d_k = r.out(Index<17>{}, s);
+        const auto row_k = v_d_k.at(s);
+        r.lanes([&](const auto c) SEQC_LAMBDA { d_k.set(c, row_k[c]); });
+        d_k.put();
       });
       auto d_x = r.out(Index<18>{});
       r.lanes([&](const auto c) SEQC_LAMBDA { d_x.set(c, v_d_x[c]); });
@@ -202,13 +214,11 @@ struct PlaneBackward : Plane {
           row[c] += s_S[c];
         });
       });
-      r.inner([&](const auto& s) SEQC_LAMBDA {
+      r.across(v_sum);
+      r.inner(Index<1>{}, [&](const auto& s) SEQC_LAMBDA {
         auto s_m = r.carry(Index<1>{}, s);
         const auto row = v_sum.at(s);
-        const bool last = r.last(s, 1u);
-        r.lanes([&](const auto c) SEQC_LAMBDA {
-          if (last) s_m[c] = State(0.5) * s_m[c] + seqc::tanh(row[c]);
-        });
+        r.lanes([&](const auto c) SEQC_LAMBDA { s_m[c] = State(0.5) * s_m[c] + seqc::tanh(row[c]); });
       });
     }
   };

@@ -276,5 +276,11 @@ def test_it_is_compiled_and_pickled_by_torch(text: str, tmp_path: Path) -> None:
     y, _ = layer(x)
     whole = torch.compile(layer, fullgraph=True, backend="eager")
     torch.testing.assert_close(whole(x)[0], y)
-    torch.save(layer, tmp_path / "layer.pt")
-    assert torch.load(tmp_path / "layer.pt", weights_only=False)(x)[0].equal(y)
+    torch.save((layer, x, y), tmp_path / "layer.pt")
+    fresh = (
+        f"import sys, torch; sys.path.insert(0, {str(tmp_path)!r}); "
+        "layer, x, y = torch.load(sys.path[0] + '/layer.pt', weights_only=False); "
+        "assert layer(x)[0].equal(y)"
+    )
+    done = subprocess.run([sys.executable, "-c", fresh], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -34,7 +34,7 @@ def test_float64_is_the_reference(name, extents, T, emulated: Emulate):
 def test_a_plane_compiles(direction):
     """For a real device, with a thread's numbers in its registers and others' by shuffles."""
     kernel = kernel_of(build(SPECS["MARCH"], "cpp", **sizes("MARCH")))
-    macros = defines(kernel.spec, torch.float32, direction, (8, 8))
+    macros = defines(kernel.spec, torch.float32, direction, (4, 4))
     source = kernel.targets["cuda"].source
     made = compile_cubin(source, name="MARCH", arch=90, defines=macros)
     assert made.image[:4] == b"\x7fELF"

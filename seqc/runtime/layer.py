@@ -22,7 +22,8 @@ class Layer(Arguments):
     Sizes and hypers are keyword arguments by their names in the spec, with
     ``device`` and ``dtype`` as in torch, and ``backend``: ``auto`` (the fused
     kernel of the tensor's device, or ``reference`` where there is none),
-    ``cpp``, or ``reference`` (plain PyTorch, step by step).
+    ``cpp``, or ``reference`` (plain PyTorch, step by step).  A stratum that no
+    kernel runs is a loop over time in PyTorch, between the kernels of the others.
 
     Call: ``y, state = layer(x, state)``.  A sequence is (B, T, *axes), batch
     first; a value without axes is (B, T, 1).  One step: ``y_t, state =

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -26,9 +27,23 @@ from seqc.runtime.kernels import FusedKernel
 from seqc.runtime.layer import Layer
 from tests.layer.support import HAVE_CXX, assert_all_close, build, gradients, leaf, randn
 from tests.passes.generate import random_spec
-from tests.passes.support import HEAD, hold_backends_together
+from tests.passes.support import (
+    HEAD,
+    hold_backends_together,
+    random_arguments,
+    values_and_gradients,
+)
 
 needs_cxx = [pytest.mark.cpp, pytest.mark.skipif(not HAVE_CXX, reason="no C++ compiler")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_builds() -> Iterator[None]:
+    """Kernels of a moment's use are not worth optimising."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQC_CXXFLAGS", "-O0")
+        yield
+
 
 #: The kinds of a layer's stages in order (m: a map, a: an array, l: a loop, k: a kernel), and the
 #: spec after the line ``layer Case``; sizes without a default are 3, 4, 5 in order.
@@ -217,6 +232,17 @@ r[t]: (slots, hidden) = sigmoid(linear(x[t]) + linear(h[t-1]))
 h[t] = r[t] * tanh(linear(x[t], h[t-1]))
 output r[t], h[t]
 """),
+    "complex states": ("mlk", """
+size hidden
+input x[t]: hidden
+state z[t]: complex hidden = learned
+state s[t]: complex hidden
+g[t]: hidden = linear(re(z[t-1]))
+z[t] = cis(g[t]) * z[t-1] * 0.5 + linear(x[t])
+s[t] = 0.5 * cis(0.3 * x[t]) * s[t-1] + z[t]
+y[t] = re(s[t]) + im(s[t])
+output y[t]
+"""),
     "names": ("mllk", """
 size hidden
 hyper carried = 0.5, steps = 0.3
@@ -247,7 +273,34 @@ def test_what_runs_where(name: str) -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=needs_cxx) for n in SPECS])
 def test_the_backends_agree(name: str) -> None:
-    hold_backends_together(HEAD + SPECS[name][1])
+    layer = hold_backends_together(HEAD + SPECS[name][1])
+    inputs, state, resets = random_arguments(layer)
+    found = [
+        values_and_gradients(layer, b, inputs, state, resets, steps=True)
+        for b in ("cpp", "reference")
+    ]
+    for got, want in zip(*found, strict=True):
+        assert_all_close(got, want, 1e-11)
+
+
+def test_a_loop_over_what_sees_the_future() -> None:
+    spec = (
+        HEAD
+        + """
+size hidden
+input x[t]: hidden
+state h[t]: hidden
+z[t]: hidden = conv(x[t], 3, causal = false)
+h[t] = tanh(z[t] + linear(h[t-1]))
+output h[t]
+"""
+    )
+    layer = build(quietly(spec), hidden=3)
+    inputs, _, resets = random_arguments(layer)
+    found = [values_and_gradients(layer, b, inputs, None, resets) for b in ("auto", "reference")]
+    for got, want in zip(*found, strict=True):
+        assert_all_close(got, want, 1e-12)
+    assert layer(inputs[0][:, :0])[0].shape == (2, 0, 3)
 
 
 def test_a_loop_alone_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,3 +280,24 @@ def test_a_sample_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
             assert_close(a[i], b, 1e-12)
         for a, b in zip(same, once(x[i], u[i], w[0]), strict=True):
             assert_close(a[i], b, 1e-12)
+
+
+@pytest.mark.parametrize("name", ["Coupled", "S6"])
+def test_dual_numbers_without_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no way back is asked for, no states are kept."""
+    layer = made(name).requires_grad_(False)
+    assert any(k.spec.extra for k in layer.KERNELS)
+    forbid_mirrors(layer, monkeypatch)
+    loss, at = function_of(layer, 2, 5, None)
+    at = [a.detach() for a in at]
+    found = []
+    for backend in ("reference", "cpp"):
+        layer.backend = backend
+        with torch.autograd.forward_ad.dual_level():
+            duals = [
+                torch.autograd.forward_ad.make_dual(a, randn(*a.shape, seed=40 + k))
+                for k, a in enumerate(at)
+            ]
+            found.append(torch.autograd.forward_ad.unpack_dual(loss(*duals)))
+    for want, got in zip(*found, strict=True):
+        assert_close(got, want, 1e-12)

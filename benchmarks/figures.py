@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks import baselines, memory, precision, small_calls, startup
+from benchmarks import baselines, memory, precision, second_order, small_calls, startup
 from benchmarks.contract import Implementation
 from benchmarks.report import Failure, Row, timed_row
 from benchmarks.timing import Spread, keep_pages, others_share, paired, usage
@@ -24,6 +24,7 @@ BACKWARD_AT_MOST = 1.15
 LOG_SPACE_AT_LEAST = 40.0
 COMPILED_AT_LEAST = 8.0
 LSTM_AT_LEAST = 6.0
+SECOND_ORDER_AT_MOST = 4.0
 FLOAT32_ERROR_AT_MOST = 2e-6
 BFLOAT16_ERROR_AT_MOST = 4e-3
 IMPORT_SECONDS_AT_MOST = 0.2
@@ -304,6 +305,19 @@ def small(implementation: Implementation, options: Options) -> Results:
     yield from small_calls.measure(implementation, options.repeats, options.seconds / 4)
 
 
+def second(implementation: Implementation, options: Options) -> Results:
+    """Tangents, and backward twice, against forward + backward of the same layer."""
+    keep_pages()
+    for name in second_order.LAYERS[:1] if options.quick else second_order.LAYERS:
+        layer = implementation.make_layer(name, input=MAIN[2], hidden=MAIN[2])
+        calls = second_order.calls(layer, MAIN)
+        theirs = calls.pop("forward + backward")
+        for what, ours in calls.items():
+            times = paired(ours, theirs, repeats=min(options.repeats, 15), seconds=options.seconds)
+            figure = f"{what} / fwd+bwd, {name}"
+            yield timed_row(figure, _case(MAIN), times, at_most=SECOND_ORDER_AT_MOST)
+
+
 def errors(implementation: Implementation, options: Options) -> Results:
     """Float32 and bfloat16 errors against a float64 loop."""
     steps = 8192 if options.quick else 65536
@@ -400,6 +414,7 @@ FIGURES: dict[str, Figure] = {
     "log-space-kept-pages": log_space_kept_pages,
     "compiled": compiled,
     "layers": layers,
+    "second-order": second,
     "small-calls": small,
     "errors": errors,
     "memory": peak_memory,

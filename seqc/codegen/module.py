@@ -21,7 +21,7 @@ from seqc.codegen.parameters import map_parameters, shape_text
 from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
-from seqc.ir.kernel import Kernel, moving, steady
+from seqc.ir.kernel import Kernel, moving, steady, symmetric
 from seqc.ir.maps import MAP_FUNCTIONS
 from seqc.ir.ops import TORCH_HELPERS
 from seqc.ir.plan import KernelStage, Plan
@@ -140,30 +140,45 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
 
 
 def print_kernel(name: str, stage: KernelStage) -> str:
-    """A fused kernel's sources, its mirror, and the tables that tie them together."""
-    spec = kernel_tables(name, stage)
+    """A fused kernel's sources, its mirror, its tangent, and the tables that tie them together."""
     mirror = print_mirror(stage, f"{name}_mirror")
+    assert stage.tangent is not None
     return "\n".join(
         [
             f'{name}_SOURCE = r"""',
             f'{print_kernels(stage)}"""',
             "",
+            "# The same on dual numbers, compiled when tangents or second derivatives are wanted.",
+            f'{name}_TANGENT_SOURCE = r"""',
+            f'{print_kernels(stage.tangent)}"""',
+            "",
             "",
             mirror,
             "",
             "",
+            f"def {name}_tangent():",
+            f'    """{stage.tangent.kernel.name}: what it is to the runtime."""',
+            "    return (",
+            *(f"        {line}" for line in kernel_tables(f"{name}_tangent", stage.tangent)),
+            *(f"        {line}" for line in source_lines(f"{name}_TANGENT_SOURCE")),
+            f"        {symmetric(stage.kernel)},",
+            "    )",
+            "",
+            "",
             f"{name} = FusedKernel(",
-            *(f"    {line}" for line in spec),
-            "    {",
-            *(
-                f'        "{k.lower()}": {k}_HEADERS + {name}_SOURCE + {k}_ENTRIES,'
-                for k in TARGETS
-            ),
-            "    },",
+            *(f"    {line}" for line in kernel_tables(name, stage)),
+            *(f"    {line}" for line in source_lines(f"{name}_SOURCE")),
             f"    {name}_mirror,",
+            f"    {name}_tangent,",
             ")",
         ]
     )
+
+
+def source_lines(source: str) -> list[str]:
+    """A kernel's source for each target, as Python text."""
+    lines = [f'    "{k.lower()}": {k}_HEADERS + {source} + {k}_ENTRIES,' for k in TARGETS]
+    return ["{", *lines, "},"]
 
 
 def kernel_tables(name: str, stage: KernelStage) -> list[str]:

@@ -229,3 +229,11 @@ def steady(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
     """For each constant of a kernel whether its adjoint has a gradient of it."""
     given = {t.name for t in adjoint.totals}
     return tuple(f"d_{c.name}" in given for c in kernel.constants)
+
+
+def symmetric(kernel: Kernel) -> bool:
+    """Whether second derivatives are the same in either order.
+
+    They are those of a function, unless a spec states a derivative that need be nobody's.
+    """
+    return not any(node.op in ("stop", "graft") for node in kernel.body)

@@ -225,11 +225,16 @@ class FusedStage:
 
 @dataclass(frozen=True)
 class KernelStage(FusedStage):
-    """The same with its derivative, both ready to be printed."""
+    """The same with its derivative, both ready to be printed.
+
+    ``tangent``: the stage of the kernel on dual numbers, whose operands, constants and outputs are
+    those of this one, then their tangents.  It has none itself.
+    """
 
     adjoint: Kernel
     forward: Scheduled
     backward: Scheduled
+    tangent: KernelStage | None = None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def adjoint(kernel: Kernel) -> Kernel:
         ),
         backward=not kernel.backward,
     )  # fmt: skip
-    return _pruned(made)
+    return pruned(made)
 
 
 def _copied(body: Graph, builder: StableBuilder) -> dict[int, int]:
@@ -156,7 +156,7 @@ def _without(builder: StableBuilder, roots: Iterable[int], gone: set[int]) -> li
     return [made[r] for r in roots]
 
 
-def _pruned(kernel: Kernel) -> Kernel:
+def pruned(kernel: Kernel) -> Kernel:
     """Without nodes that nothing needs, and states before the step that nothing reads."""
     roots = [c.after for c in kernel.carries] + [p for s in kernel.scans for p in s.parts]
     roots += [o.node for o in kernel.results]

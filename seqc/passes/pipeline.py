@@ -127,7 +127,8 @@ def problems(value: Stage) -> Iterator[str]:
         case Plan():
             for s in value.stages:
                 if isinstance(s, KernelStage):
-                    yield from s.forward.problems()
-                    yield from s.backward.problems()
+                    for k in (s, s.tangent) if s.tangent else (s,):
+                        yield from k.forward.problems()
+                        yield from k.backward.problems()
                 elif isinstance(s, LoopStage):
                     yield from s.problems(value.recurrence)

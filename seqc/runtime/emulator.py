@@ -91,6 +91,7 @@ def emulating(layer: Any, seed: int = 0) -> Iterator[list[EmulatedKernel]]:
     """Send the CPU calls of a layer, and of all layers of its class, through its CUDA kernels."""
     module = sys.modules[(layer if isinstance(layer, type) else type(layer)).__module__]
     kernels = [k for k in vars(module).values() if type(k).__name__ == "FusedKernel"]
+    kernels += [k.tangent for k in kernels if k.tangent is not None]
     before = [k.targets["cpu"] for k in kernels]
     emulated = [EmulatedKernel(k.spec.name, k.targets["cuda"].source, seed) for k in kernels]
     for k, e in zip(kernels, emulated, strict=True):

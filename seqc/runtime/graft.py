@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.forward import nested
+
 
 class _Graft(torch.autograd.Function):
     """The value; its derivative 1 by the value, ``slope`` by x, none by ``slope``."""
@@ -29,8 +31,8 @@ class _Graft(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, value: Tensor, x: Tensor, slope: Tensor) -> Tensor:
-        (at,) = ctx.saved_tensors
-        tangent: Tensor = value + x * at
+        with nested(ctx.saved_tensors) as (at,):
+            tangent: Tensor = value + x * at
         return tangent
 
 

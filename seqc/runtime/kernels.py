@@ -3,8 +3,8 @@
 A generated module describes each kernel by a :class:`KernelSpec`; this module
 registers its forward and backward march as operators of the ``seqc``
 namespace, named by content, and ties them together for autograd.  Derivatives
-that the marches do not have (second order, forward mode, vmap) run through the
-kernel's mirror, the same equations in plain torch, so they are right, if slow.
+that the marches do not have (second order, forward mode) are those of the kernel's
+tangent, a kernel of its own: see :mod:`seqc.runtime.derivatives`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
+from seqc.runtime.derivatives import call, gradients
+from seqc.runtime.duals import mirror_of_tangent
 from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import results, split
@@ -28,9 +30,12 @@ require_torch(torch.__version__)
 NAMESPACE = __name__.partition(".")[0]  # a standalone module has another
 _LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 _REGISTERING = threading.Lock()
+_FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
 
 _HALVES = (torch.bfloat16, torch.float16)
 Mirror = Callable[..., tuple[Tensor, ...]]
+#: The spec and sources of a kernel's tangent, and whether second derivatives are symmetric.
+Tangent = Callable[[], tuple[KernelSpec, dict[str, str], bool]]
 
 
 def transforming() -> bool:
@@ -44,16 +49,26 @@ class FusedKernel:
     """A kernel's operators; call it with tensors in the order of its spec.
 
     ``sources`` holds the kernel's source text a target; ``mirror`` computes the
-    same outputs and final carries in plain torch.
+    same outputs and final carries in plain torch; ``tangent`` tells of the kernel on dual numbers.
     """
 
-    def __init__(self, spec: KernelSpec, sources: dict[str, str], mirror: Mirror) -> None:
+    def __init__(
+        self,
+        spec: KernelSpec,
+        sources: dict[str, str],
+        mirror: Mirror,
+        tangent: Tangent | None = None,
+    ) -> None:
         self.spec = spec
         self.mirror = mirror
         #: Where among its results those end that are outputs, and final carries.
         self.counts = len(spec.outputs), len(spec.outputs) + len(spec.carries)
         #: How many tensors the forward operator takes, besides resets and fresh states.
         self.tensors = sum(map(len, (spec.operands, spec.constants, spec.masks, spec.carries)))
+        self._tangent = tangent
+        self._doubled: FusedKernel | None = None
+        #: Whether second derivatives are the same in either order; known with the tangent.
+        self.symmetric = False
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
         self.targets: dict[str, CppKernel | CudaKernel] = {
             "cpu": CppKernel(spec.name, sources["cpp"]),
@@ -71,6 +86,14 @@ class FusedKernel:
                 _register(self)
         self.forward_op = getattr(operators, f"{self.op_name}_forward").default
         self.backward_op = getattr(operators, f"{self.op_name}_backward").default
+
+    @property
+    def tangent(self) -> FusedKernel | None:
+        """The kernel on dual numbers, made when it is first asked for."""
+        if self._doubled is None and self._tangent is not None:
+            spec, sources, self.symmetric = self._tangent()
+            self._doubled = FusedKernel(spec, sources, mirror_of_tangent(self))
+        return self._doubled
 
     def __call__(
         self,
@@ -137,11 +160,32 @@ class FusedKernel:
                     "supported; call torch.func.jvp outside the compiled function"
                 )
         elif transforming():
-            return self.mirror(*full[:-1])
+            return self._transformed(full)
         for listen in self.listeners:
             listen(self.forward_op, _to_operator(self, full))
         result = self.forward_op(*_to_operator(self, full))
         return (result,) if isinstance(result, Tensor) else tuple(result)
+
+    def _transformed(self, full: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        """Outputs and final carries under transforms."""
+        stack = torch._C._functorch.get_interpreter_stack() or []
+        functional = any(i.key() == _FUNCTIONALIZE for i in stack)  # takes no autograd.Function
+        if functional or self._tangent is None:
+            return self.mirror(*full[:-1])
+        return call(self, full, always=bool(stack))
+
+    def march(self, full: tuple[Any, ...]) -> Sequence[Tensor]:
+        """What the forward operator gives, without derivatives: those are the caller's."""
+        if plain(full[: self.tensors]):
+            return _forward(self, full, real=True)
+        result = self.forward_op(*_to_operator(self, full))
+        return (result,) if isinstance(result, Tensor) else tuple(result)
+
+    def march_back(
+        self, grads: Sequence[Tensor | None], saved: Sequence[Any], rest: Sequence[Any]
+    ) -> list[Tensor | None]:
+        """Gradients of the forward operator's tensors, without derivatives of their own."""
+        return _march_back(self, grads, saved, rest, (True,) * len(saved))
 
 
 def _register(kernel: FusedKernel) -> None:
@@ -269,11 +313,10 @@ def _derive(
     ctx: Any, kernel: FusedKernel, needs: Sequence[bool], grads: Sequence[Tensor | None]
 ) -> tuple[Any, ...]:
     """Gradients of the forward operator's arguments."""
-    count = kernel.tensors + len(kernel.spec.carries)
     saved = ctx.saved_tensors
     given = grads[: len(kernel.spec.outputs) + len(kernel.spec.carries)]
-    if torch.is_grad_enabled():
-        found = _mirror_gradients(kernel, saved[: count + 1], ctx.rest, given)
+    if torch.is_grad_enabled() or transforming():
+        found = gradients(kernel, saved, ctx.rest, given)
     else:
         found = _march_back(kernel, given, saved, ctx.rest, needs)
     return (*found, None, None, None, None, None)
@@ -305,29 +348,6 @@ def _march_back(
         if saved[i] is None or not needs[i]:
             full[i] = None
     return full
-
-
-def _mirror_gradients(
-    kernel: FusedKernel, saved: Sequence[Any], rest: Sequence[Any], grads: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """Gradients that can themselves be differentiated: through the kernel's mirror."""
-    # Through aliases: one saved tensor may be computed from another, and the gradient with
-    # respect to each is meant with the others held.
-    wanted = [i for i, t in enumerate(saved) if t is not None and t.requires_grad]
-    saved = [t.view_as(t) if i in wanted else t for i, t in enumerate(saved)]
-    outputs = kernel.mirror(*saved, *rest)
-    pairs = [
-        (o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad
-    ]
-    found: list[Tensor | None] = [None] * (len(saved) - 1)
-    if pairs:
-        results = torch.autograd.grad(
-            [o for o, _ in pairs], [saved[i] for i in wanted], [g for _, g in pairs],
-            create_graph=True, allow_unused=True,
-        )  # fmt: skip
-        for i, r in zip(wanted, results, strict=True):
-            found[i] = r
-    return found
 
 
 def _tensors(count: int) -> str:

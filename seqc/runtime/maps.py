@@ -83,7 +83,7 @@ def _image(x: Tensor) -> Tensor:
 
 
 class _Project(torch.autograd.Function):
-    """The product as a convolution; derivatives of higher order through plain products."""
+    """The product as a convolution; derivatives of higher order are such products again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,11 +96,15 @@ class _Project(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
         d_bias = grad.flatten(0, -2).sum(0) if need_bias else None
-        if torch.is_grad_enabled():
+        d_x = d_weight = None
+        if transforming():  # gradients of a batch of cotangents
             d_x = grad @ weight if need_x else None
             d_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2) if need_weight else None
             return d_x, d_weight, d_bias
-        d_x = d_weight = None
+        if torch.is_grad_enabled():
+            d_x = _product(grad, weight.t()) if need_x else None
+            d_weight = _outer(grad, x) if need_weight else None
+            return d_x, d_weight, d_bias
         if need_x or need_weight:
             image, kernel, _ = torch.ops.aten.convolution_backward(
                 _image(grad), _image(x), weight[:, :, None, None], None,
@@ -111,3 +115,38 @@ class _Project(torch.autograd.Function):
             if need_weight:
                 d_weight = kernel[:, :, 0, 0]
         return d_x, d_weight, d_bias
+
+
+class _Outer(torch.autograd.Function):
+    """The gradient of a product's weight as a function of its own: the sum over rows of y^T x."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(y, x)
+        weight = y.new_empty(1).expand(y.shape[-1], x.shape[-1], 1, 1)  # tells the shape alone
+        _, kernel, _ = torch.ops.aten.convolution_backward(
+            _image(y), _image(x), weight, None,
+            [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False],
+        )  # fmt: skip
+        found: Tensor = kernel[:, :, 0, 0]
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        y, x = ctx.saved_tensors
+        need_y, need_x = ctx.needs_input_grad
+        if transforming():
+            return (x @ grad.t() if need_y else None), (y @ grad if need_x else None)
+        return (_product(x, grad) if need_y else None), (_product(y, grad.t()) if need_x else None)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight.T`` as a convolution."""
+    result: Tensor = _Project.apply(x, weight, None)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _outer(y: Tensor, x: Tensor) -> Tensor:
+    """The sum over rows of y^T x, (…, out) and (…, in), as a convolution's weight gradient."""
+    result: Tensor = _Outer.apply(y, x)  # type: ignore[no-untyped-call]
+    return result

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.forward import nested
 from seqc.runtime.kernels import transforming
 
 
@@ -33,8 +34,8 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return tangent * sigmoid(x) * sigmoid(-x)
+        with nested(ctx.saved_tensors) as (x,):
+            return tangent * sigmoid(x) * sigmoid(-x)
 
 
 class _SigmoidReverse(torch.autograd.Function):

@@ -92,6 +92,8 @@ def run(layer: Any, names: dict[str, list[str]], like: Any | None, plain: dict[s
     found: list[Tensor] = [*y, *state, *step, *after]
     if HAVE_CXX:  # a transform runs the text around the kernels, and of those the mirrors
         layer.backend = "cpp"
+        for kernel in layer.KERNELS:
+            kernel._tangent = None  # with one the kernels would run, which take long to compile
         found += torch.func.vmap(lambda *x: layer(*x)[0])(*(x.unsqueeze(0) for x in xs))
     return found
 

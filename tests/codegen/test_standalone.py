@@ -60,6 +60,16 @@ y_ref, _ = layer(x)
 (wanted,) = torch.autograd.grad(y_ref.square().sum(), x)
 torch.testing.assert_close(y, y_ref)
 torch.testing.assert_close(gradient, wanted)
+
+def second(backend):
+    layer.backend = backend
+    (found,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+    along = torch.func.jvp(lambda v: layer(v)[0], (x.detach(),), (x.detach(),))[1]
+    return torch.autograd.grad(found.square().sum(), x)[0], along
+
+for got, want in zip(second("auto"), second("reference")):
+    torch.testing.assert_close(got, want)
+layer.backend = "reference"
 layer.backend = "auto"
 step, _ = layer.step(x[:, 0])
 torch.testing.assert_close(step, y[:, 0])

@@ -32,10 +32,14 @@ def rows_of(scheduled: Scheduled, steps: int) -> list[Row]:
     ]
 
 
+@pytest.mark.parametrize("of", ["kernel", "tangent"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("name", LAWS)
-def test_a_stretch_is_its_steps(name: str, direction: str) -> None:
-    scheduled = getattr(stage_of(LAWS[name][1]), direction)
+def test_a_stretch_is_its_steps(name: str, direction: str, of: str) -> None:
+    stage = stage_of(LAWS[name][1])
+    dual = stage.tangent
+    assert dual is not None
+    scheduled = getattr(stage if of == "kernel" else dual, direction)
     kernel, rows = scheduled.kernel, rows_of(scheduled, 7)
     draw = random.Random(1)
     starts = [draw.uniform(0.2, 1) for _ in kernel.carries]

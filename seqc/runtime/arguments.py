@@ -48,6 +48,13 @@ class Arguments(Shell):
             mark += (p.dtype, p.device)
         return None if torch.is_autocast_enabled(inputs[0].device.type) else mark
 
+    def _passed_on(self, mark: Any) -> str:
+        """The backend of the call before, if it had the same mark and passed; else nothing."""
+        if mark is None:
+            return ""
+        passed, backend = self._passed
+        return backend if mark == passed else ""
+
     def _remember(self, mark: Any, state: Any, like: Tensor, backend: str) -> None:
         """A call's mark, its checks passed: unless its state has to be converted each time, or
         something better than the reference may be found the next time.

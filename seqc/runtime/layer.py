@@ -84,8 +84,8 @@ class Layer(Arguments):
             outputs, after = self._run_packed(inputs, state, resets, cu_seqlens)
             return self._dress(outputs, self._result_dtype(given)), self._leave(after)
         mark = self._mark(inputs, state, resets, "B, T")
-        passed, backend = self._passed
-        if mark is not None and mark == passed:
+        backend = self._passed_on(mark)
+        if backend:
             before = self._start(given.shape[0], given) if state is None else state
             outputs, after = self._run(inputs, before, resets, backend)
             return self._dress(outputs, given.dtype), after
@@ -221,9 +221,9 @@ class Layer(Arguments):
                 "so it cannot run one step at a time"
             )
         mark = self._mark(inputs, state, resets, "B")
-        passed, backend = self._passed
+        backend = self._passed_on(mark)
         x = inputs[0]
-        if mark is not None and mark == passed:
+        if backend:
             taken = self._start(x.shape[0], x) if state is None else state
             outputs, after = self._run_step(inputs, taken, resets, backend)
             return self._dress(outputs, x.dtype), after

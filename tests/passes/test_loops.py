@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import seqc
 from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapStage, Plan
 from seqc.passes.pipeline import problems, run
-from seqc.runtime import backends
+from seqc.runtime import backends, kernels
 from seqc.runtime.backends import choose_backend
 from seqc.runtime.kernels import FusedKernel
 from seqc.runtime.layer import Layer
@@ -478,12 +478,8 @@ COUNT = int(os.environ.get("SEQC_RANDOM_SPECS", "6"))
 def test_random_loops(r: Random) -> None:
     """The plan around the loops is what is held to the reference: no kernel is compiled for it."""
 
-    def mirrored(kernel: FusedKernel, *args: Any) -> Any:
-        found = kernel.mirror(*kernel.arguments(*args)[:-1])
-        count = len(kernel.spec.outputs)
-        return tuple(found[:count]), tuple(found[count:])
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FusedKernel, "__call__", mirrored)
+        patch.setattr(kernels, "plain", lambda tensors: False)
+        patch.setattr(FusedKernel, "_watched", lambda self, full: self.mirror(*full[:-1]))
         patch.setattr(Layer, "_choose", lambda self, *about: self.backend)
         hold_backends_together(random_spec(r, loops=True), 1e-10, hidden=3, slots=2)

@@ -88,16 +88,20 @@ class EmulatedKernel(CudaKernel):
 
 @contextmanager
 def emulating(layer: Any, seed: int = 0) -> Iterator[list[EmulatedKernel]]:
-    """Send the CPU calls of a layer, and of all layers of its class, through its CUDA kernels."""
+    """Send the CPU calls of a layer, and of all layers of its class, through its CUDA kernels.
+
+    Yields those; their tangents (``kernel.tangent``) are emulated too.
+    """
     module = sys.modules[(layer if isinstance(layer, type) else type(layer)).__module__]
     kernels = [k for k in vars(module).values() if type(k).__name__ == "FusedKernel"]
+    own = len(kernels)
     kernels += [k.tangent for k in kernels if k.tangent is not None]
     before = [k.targets["cpu"] for k in kernels]
     emulated = [EmulatedKernel(k.spec.name, k.targets["cuda"].source, seed) for k in kernels]
     for k, e in zip(kernels, emulated, strict=True):
         k.targets["cpu"] = e
     try:
-        yield emulated
+        yield emulated[:own]
     finally:
         for k, b in zip(kernels, before, strict=True):
             k.targets["cpu"] = b

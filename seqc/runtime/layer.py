@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.arguments import Arguments
-from seqc.runtime.backends import choose_backend, constant_to_dynamo
+from seqc.runtime.backends import choose_backend, constant_to_dynamo, warn_once
 from seqc.runtime.cpp import CppKernel
+from seqc.runtime.nested import too_long
 from seqc.runtime.packed import order_of, read_edges, rectangles, take
 from seqc.runtime.spec import state_dtype
 from seqc.runtime.steps import select
@@ -163,11 +164,19 @@ class Layer(Arguments):
         stored = [state_dtype(dtype)]
         if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
             stored.append(torch.get_autocast_dtype("cpu"))
-        return choose_backend(
+        chosen = choose_backend(
             self.backend, device, index, type(self).__name__, self.PARALLEL, bool(self.KERNELS),
             self._compiled(CppKernel.loaded, stored),
             lambda: self._compiled(CppKernel.have, stored),
         )  # fmt: skip
+        if chosen != "cuda" or self.backend == "cuda":
+            return chosen
+        for kernel in self.KERNELS:
+            inner = self._shape(kernel.spec.inner)
+            if inner and (said := too_long(kernel.spec, inner, dtype)):
+                warn_once(f"{said}; {type(self).__name__} runs on the reference backend")
+                return "reference"
+        return chosen
 
     def _compiled(
         self, test: Callable[[CppKernel, torch.dtype], bool], stored: Sequence[torch.dtype]

@@ -119,6 +119,15 @@ def cells(spec: KernelSpec, inner: Sequence[int], size: int) -> Cells:
     return Cells(parts, CHUNK, piece, shared, record, steps)
 
 
+def too_long(spec: KernelSpec, inner: Sequence[int], dtype: torch.dtype) -> str:
+    """Why no kernel can be laid out for axes of such extents, or nothing."""
+    try:
+        cells(spec, inner, state_dtype(dtype).itemsize)
+    except ValueError as error:
+        return str(error).partition("; ")[0]
+    return ""
+
+
 def folded(spec: KernelSpec, inner: Sequence[int]) -> int:
     """How many sums over the lanes of a block a step has: on, or back, where there are more."""
     return max(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 
 import pytest
 import torch
 
-from seqc.runtime import nested
+from seqc.runtime import backends, nested
 from seqc.runtime.cuda import defines
 from seqc.runtime.nvrtc import compile_cubin, find_cupy
 from tests.cuda.support import Emulate
@@ -41,3 +42,19 @@ def test_threads_share_no_cell():
     assert nested.cells(spec, (16, 16), 4).parts == 1
     with pytest.raises(ValueError, match="axes src, tags of 65 x 65 are too long"):
         nested.cells(spec, (65, 65), 4)
+
+
+def test_a_state_that_fits_no_cell_runs_on_the_reference_where_cuda_was_not_asked_for(monkeypatch):
+    monkeypatch.setattr(backends, "find_cuda", lambda index: "")
+    monkeypatch.setattr(backends, "_WARNED", set())
+    chosen = []
+    for tags in (16, 65):
+        layer = build(SPECS["HEADS"], "auto", **sizes("HEADS", tags, 3))
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            chosen.append(layer._choose("cuda", 0, torch.float32))
+        assert len(said) == (tags == 65)
+    assert chosen == ["cuda", "reference"]
+    assert "src, tags of 65 x 65 are too long" in str(said[0].message)
+    layer.backend = "cuda"
+    assert layer._choose("cuda", 0, torch.float32) == "cuda"  # which a launch refuses

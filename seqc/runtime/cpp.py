@@ -12,8 +12,9 @@ import torch
 
 from seqc.runtime.build import NoCompilerError, build_library, ship_library
 from seqc.runtime.launcher import Launcher, Plan
+from seqc.runtime.layout import Layout
 from seqc.runtime.spec import KernelSpec
-from seqc.runtime.tables import LANES, STORAGE, Layout
+from seqc.runtime.tables import LANES, STORAGE
 
 
 class CppKernel(Launcher):

@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.launcher import Launcher, Plan
+from seqc.runtime.layout import Layout
 from seqc.runtime.nested import SHARED_BYTES, cell_defines, steps_apart
 from seqc.runtime.nested import cells as cell_layout
 from seqc.runtime.nested import own as own_elements
 from seqc.runtime.nvrtc import load_function
 from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.tables import BLOCKS, STORAGE, Layout
+from seqc.runtime.tables import BLOCKS, STORAGE
 
 THREADS = 128  # of a block that marches: the kernel's own kThreads
 LANES = 32  # channels of a block that scans

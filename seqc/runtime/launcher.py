@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.layout import Gradients, Layout
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import (
     NOTHING,
-    Gradients,
-    Layout,
     Made,
     Tables,
     cotangents,

@@ -1,0 +1,313 @@
+"""The strides of one shape: of each tensor of a kernel's signature, and how gradients lie.
+
+Worked out once a shape; ``seqc/runtime/launcher.py`` keeps what it finds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqc.runtime.spec import KernelSpec, state_dtype
+from seqc.runtime.tables import BLOCKS, LANES, Lie, Made, Ready, Tables
+
+
+@dataclass(frozen=True)
+class Later:
+    """A stream's gradient that is summed over some axes into its place: ``offset`` in a pack.
+
+    It is found over the axes ``over``, which its own are not all of.
+    """
+
+    operand: int
+    offset: int | None
+    axes: tuple[str, ...]
+    over: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How gradients of streams lie: ``whole``, every element of an operand's gets written;
+    ``places``, a stream: (operand, bytes from its start), or (-1, which of ``later``).
+    ``parts``: where among all gradients those end of operands, of later streams and of constants.
+    """
+
+    whole: list[bool]
+    places: list[tuple[int, int]]
+    later: list[Later]
+    parts: tuple[int, int, int]
+
+
+class Layout:
+    """Works out the strides of one shape, of each tensor of a signature."""
+
+    def __init__(
+        self, spec: KernelSpec, extents: Sequence[int], dtype: torch.dtype, ready: Ready,
+        every: int = 0,
+    ) -> None:  # fmt: skip
+        self.spec = spec
+        sizes = [int(e) for e in extents]
+        self.by_axis = dict(zip((*spec.axes, *spec.others), sizes[2:], strict=True))
+        self.extents = sizes[: 2 + len(spec.axes)]
+        lanes = self.by_axis[spec.lane] if spec.lane else 1
+        self.by_axis[BLOCKS] = -(-lanes // LANES)
+        #: of a kernel that sums over an axis: steps between those whose carries are stored
+        self.every = every
+        self.dtype = dtype
+        self.wide = state_dtype(dtype)
+        self.cells = self.extents[0] * math.prod(self.extents[2:])
+        self.device = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)[0].device
+        self.offsets = [self._offset(ready, *source) for source in spec.streams]
+        self._check(ready)
+
+    def _check(self, ready: Ready) -> None:
+        """Refuse shapes that the extents do not cover: C would read past their ends."""
+        lead = self.extents[:2]
+        wanted: list[tuple[Tensor, list[int]]] = []
+        for (packed, parts), o in zip(self.spec.operands, ready.operands, strict=True):
+            width = sum(math.prod(self.shape(p)) for p in parts)
+            wanted.append((o, [*lead, width] if packed else [*lead, *self.shape(parts[0])]))
+        wanted += [
+            (m, [*lead, *self.shape(a)]) for m, a in zip(ready.masks, self.spec.masks, strict=True)
+        ]
+        shapes = [[lead[0], *self.shape(a)] for a in self.spec.carries] * 2
+        carried = zip((*ready.starts, *ready.fresh), shapes, strict=True)
+        wanted += [(s, shape) for s, shape in carried if s is not None]
+        if ready.resets is not None:
+            wanted.append((ready.resets, lead))
+        for tensor, shape in wanted:
+            if list(tensor.shape) != shape:
+                raise ValueError(
+                    f"{self.spec.name}: a tensor is {tuple(tensor.shape)}, where {tuple(shape)} "
+                    "is expected"
+                )
+        for c, axes in zip(ready.constants, self.spec.constants, strict=True):
+            if c.numel() != math.prod(self.shape(axes)):
+                raise ValueError(f"{self.spec.name}: a constant has {c.numel()} entries")
+
+    def shape(self, axes: Sequence[str]) -> list[int]:
+        """The extents of some axes."""
+        return [self.by_axis[a] for a in axes]
+
+    def tables(self, lies: Sequence[Lie]) -> Tables:
+        """The arrays for C."""
+        extents = [*self.extents, self.every]
+        strides = [n for lie in lies for n in lie]
+        return Tables(
+            (ctypes.c_int64 * len(extents))(*extents),
+            (ctypes.c_int64 * max(len(strides), 1))(*strides),
+            self.offsets,
+        )
+
+    # --- strides
+
+    def plain(self, batch: int, time: int, axes: Sequence[str]) -> Lie:
+        """Strides of something whose axes are laid out one after another."""
+        own: dict[str | None, int] = {}
+        step = 1
+        for a in reversed(axes):
+            own[self.spec.lane if a == BLOCKS else a] = step
+            step *= self.by_axis[a]
+        return [batch, time, *(own.get(a, 0) for a in self.spec.axes)]
+
+    def as_it_is(self, tensor: Tensor, axes: Sequence[str]) -> Lie:
+        """Strides of a tensor (B, T, *axes)."""
+        own = {a: tensor.stride(2 + i) for i, a in enumerate(axes)}
+        return [tensor.stride(0), tensor.stride(1), *(own.get(a, 0) for a in self.spec.axes)]
+
+    def stepwise(self, axes: Sequence[str]) -> Lie:
+        """Strides of something laid out plainly as (B, T, *axes)."""
+        row = math.prod(self.shape(axes))
+        return self.plain(self.extents[1] * row, row, axes)
+
+    def carried(self, axes: Sequence[str]) -> Lie:
+        """Strides of something laid out plainly as (B, *axes)."""
+        return self.plain(math.prod(self.shape(axes)), 0, axes)
+
+    def kept(self, axes: Sequence[str]) -> Lie:
+        """Strides of the states kept for the way back: each step's, or (chunks, B, *axes)."""
+        if not self.spec.inner:
+            return self.stepwise(axes)
+        row = math.prod(self.shape(axes))
+        return self.plain(row, self.extents[0] * row, axes)
+
+    def _offset(self, ready: Ready, operand: int, part: int) -> int:
+        """Where in its operand a stream starts, in bytes."""
+        packed, _ = self.spec.operands[operand]
+        start, _ = self.part(operand, part)
+        return start * ready.operands[operand].element_size() if packed else 0
+
+    def part(self, operand: int, part: int) -> tuple[int, tuple[str, ...]]:
+        """Where a part of a packed operand starts, and its axes."""
+        parts = self.spec.operands[operand][1]
+        return sum(math.prod(self.shape(p)) for p in parts[:part]), parts[part]
+
+    def stream(self, ready: Ready, index: int) -> Lie:
+        """Strides of what is read each step."""
+        operand, part = self.spec.streams[index]
+        tensor = ready.operands[operand]
+        _, axes = self.part(operand, part)
+        if self.spec.operands[operand][0]:
+            return self.plain(tensor.stride(0), tensor.stride(1), axes)
+        return self.as_it_is(tensor, axes)
+
+    def cotangent(self, grad: Tensor | None, axes: Sequence[str]) -> Lie:
+        """Strides of the cotangent of an output, over its axes; None is a row of zeros."""
+        if grad is None:
+            return [0, 0, *(int(a == self.spec.lane) for a in self.spec.axes)]
+        return self.as_it_is(grad, axes)
+
+    def read(self, ready: Ready, role: str, index: int, axes: tuple[str, ...]) -> Lie:
+        """Strides of what forward and backward both read."""
+        match role:
+            case "stream":
+                return self.stream(ready, index)
+            case "constant":
+                return self.plain(0, 0, axes)
+            case "mask":
+                return self.as_it_is(ready.masks[index], axes)
+            case "resets":
+                r = ready.resets
+                rest = [0] * len(self.spec.axes)
+                return [0, 0, *rest] if r is None else [r.stride(0), r.stride(1), *rest]
+            case "kept_state" | "kept":
+                return self.kept(axes)
+            case "output":
+                return self.stepwise(axes)
+            case "total" | "start" | "fresh" | "last" | "first_state" | "fresh_state":
+                return self.carried(axes)
+        raise AssertionError(f"{self.spec.name}: a signature has no {role}")
+
+    def forward(self, ready: Ready) -> list[Lie]:
+        """The strides of the kernel's signature."""
+        return [self.read(ready, *entry) for entry in self.spec.forward]
+
+    def backward(
+        self, ready: Ready, grads: Sequence[Tensor | None], gradients: Gradients
+    ) -> list[Lie]:
+        """The strides of the adjoint's signature."""
+        own = len(self.spec.streams)
+        lies = []
+        for role, index, axes in self.spec.backward:
+            if role == "stream" and index >= own:
+                lies.append(self.cotangent(grads[index - own], axes))
+            elif role == "output" and gradients.places[index][0] >= 0:
+                operand, _ = gradients.places[index]
+                parts = self.spec.operands[operand][1]
+                row = sum(math.prod(self.shape(p)) for p in parts)
+                lies.append(self.plain(self.extents[1] * row, row, axes))
+            else:
+                lies.append(self.read(ready, role, index, axes))
+        return lies
+
+    # --- outputs summed over lanes
+
+    def folded(self) -> list[tuple[int, tuple[str, ...]]]:
+        """The outputs that come an element a block of lanes, and the axes of each as it comes."""
+        written = ((i, axes) for role, i, axes in self.spec.forward if role == "output")
+        return [(i, axes) for i, axes in written if axes != self.spec.outputs[i]]
+
+    def whole(self, axes: Sequence[str]) -> list[int]:
+        """The shape of something laid out plainly as (B, T, *axes)."""
+        return [*self.extents[:2], *self.shape(axes)]
+
+    # --- gradients
+
+    def stream_gradients(self, operands: Sequence[Tensor]) -> Gradients:
+        """Where the gradient of each stream goes: in place into one packed gradient an operand.
+
+        One that the kernel finds over other axes than its own is summed into its place afterwards.
+        """
+        spec = self.spec
+        covered = {spec.streams[i] for i, moves in enumerate(spec.moving) if moves}
+        whole = [
+            all((i, p) in covered for p in range(len(spec.operands[i][1])))
+            for i in range(len(operands))
+        ]
+        places: list[tuple[int, int]] = []
+        later: list[Later] = []
+        written = [axes for role, _, axes in spec.backward if role == "output"]
+        sources = [s for s, moves in zip(spec.streams, spec.moving, strict=True) if moves]
+        for (operand, part), over in zip(sources, written, strict=True):
+            offset, axes = self.part(operand, part)
+            packed = spec.operands[operand][0]
+            if over == axes:
+                places.append((operand, offset * self.dtype.itemsize if packed else 0))
+            else:
+                places.append((-1, len(later)))
+                later.append(Later(operand, offset if packed else None, axes, over))
+        a = len(operands)
+        b = a + len(later)
+        c = b + sum(role == "total" for role, _, _ in spec.backward)
+        return Gradients(whole, places, later, (a, b, c))
+
+    def gradients(self, plan: Gradients, ready: Ready, cut: tuple[int, ...]) -> list[Made]:
+        """Memory for the gradients: of operands, of later streams, sums over time (or over each
+        chunk) of constants' in float64, of starting states, and with resets of fresh ones (or of
+        each chunk).
+        """
+        batch, steps = self.extents[:2]
+        of, device = Made.of, self.device
+        found = [
+            of(o.shape, self.dtype, device, zero=not whole)
+            for o, whole in zip(ready.operands, plan.whole, strict=True)
+        ]
+        found += [of((batch, steps, *self.shape(x.over)), self.wide, device) for x in plan.later]
+        found += [
+            of((*cut, batch, *self.shape(axes)), torch.float64, device, zero=True)
+            for role, _, axes in self.spec.backward if role == "total"
+        ]  # fmt: skip
+        states = [(batch, *self.shape(axes)) for axes in self.spec.carries]
+        found += [of(s, self.wide, device) for s in states]
+        if ready.resets is None:
+            return found
+        # Zeros: of no steps at all the march writes nothing.
+        return [*found, *(of((*cut, *s), self.wide, device, zero=True) for s in states)]
+
+    def zeros_row(self) -> Made:
+        """What stands for a cotangent that is zero throughout: one row, read again and again.
+
+        Made at each launch that needs it: a captured graph replays its address, so the row must
+        be of the capture's own memory.
+        """
+        lanes = self.by_axis[self.spec.lane] if self.spec.lane else 1
+        return Made.of((max(lanes, 1),), self.dtype, self.device, zero=True)
+
+    def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of constants from their sums over time, (B, *axes) each."""
+        over = iter([axes for role, _, axes in self.spec.backward if role == "total"])
+        rest = iter(found)
+        out = []
+        for c, axes, moves in zip(constants, self.spec.constants, self.spec.steady, strict=True):
+            if not moves:
+                out.append(c.new_zeros(c.shape))
+                continue
+            total = self.narrow(next(rest).sum(0), next(over), axes, 0)
+            out.append(total.to(self.wide).reshape(c.shape))
+        return out
+
+    def add_later(self, plan: Gradients, full: Sequence[Tensor], wide: Sequence[Tensor]) -> None:
+        """Sum the gradients over all axes into the places of streams that lack some."""
+        for stream, found in zip(plan.later, wide, strict=True):
+            place = full[stream.operand]
+            if stream.offset is not None:
+                width = math.prod(self.shape(stream.axes))
+                place = place[:, :, stream.offset : stream.offset + width]
+                axes = stream.axes
+                place = place.unflatten(2, self.shape(axes)) if axes else place[..., 0]
+            place.copy_(self.narrow(found, stream.over, stream.axes, 2))
+
+    def narrow(
+        self, tensor: Tensor, have: Sequence[str], axes: Sequence[str], leading: int
+    ) -> Tensor:
+        """Sum over the axes of a tensor that a value does not have, and put them in its order."""
+        gone = [leading + i for i, a in enumerate(have) if a not in axes]
+        found = tensor.sum(gone) if gone else tensor
+        left = [a for a in have if a in axes]
+        order = [leading + left.index(a) for a in axes if a in left]
+        return found.permute([*range(leading), *order])

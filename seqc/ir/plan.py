@@ -224,12 +224,26 @@ class FusedStage:
 
 
 @dataclass(frozen=True)
-class KernelStage(FusedStage):
-    """The same with its derivative, both ready to be printed.
+class DerivedStage(FusedStage):
+    """The same with its kernel's derivatives.
 
     ``tangent``: the stage of the kernel on dual numbers, whose operands, constants and outputs are
     those of this one, then their tangents.  It has none itself.
     """
+
+    adjoint: Kernel
+    tangent: DerivedStage | None = None
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernel, its adjoint, its tangent and that one's adjoint."""
+        more = () if self.tangent is None else self.tangent.kernels
+        return (self.kernel, self.adjoint, *more)
+
+
+@dataclass(frozen=True)
+class KernelStage(FusedStage):
+    """The same with its kernel's derivatives (:class:`DerivedStage`), all ready to be printed."""
 
     adjoint: Kernel
     forward: Scheduled
@@ -257,6 +271,27 @@ class Staged:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Derived:
+    """What is computed where, each kernel with its derivatives."""
+
+    analysis: Analysis
+    histories: tuple[History, ...]
+    stages: tuple[MapStage | ArrayStage | LoopStage | DerivedStage, ...]
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """The recurrence, as rewritten."""
+        return self.analysis.recurrence
+
+    def __str__(self) -> str:
+        lines = [f"derived {self.recurrence.name}", *_history_lines(self.histories)]
+        for s in self.stages:
+            kernels = "\n".join(map(str, s.kernels)) if isinstance(s, DerivedStage) else ""
+            lines += _stage_lines(s, kernels)
+        return "\n".join(lines)
+
+
 Stage = MapStage | ArrayStage | LoopStage | KernelStage
 
 
@@ -276,9 +311,15 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"plan {self.recurrence.name}", *_history_lines(self.histories)]
         for s in self.stages:
-            kernels = f"{s.forward}\n{s.backward}" if isinstance(s, KernelStage) else ""
+            kernels = "\n".join(map(str, scheduled(s))) if isinstance(s, KernelStage) else ""
             lines += _stage_lines(s, kernels)
         return "\n".join(lines)
+
+
+def scheduled(stage: KernelStage) -> tuple[Scheduled, ...]:
+    """All that a stage prints: its kernel and that one's adjoint, then those of its tangent."""
+    more = () if stage.tangent is None else scheduled(stage.tangent)
+    return (stage.forward, stage.backward, *more)
 
 
 def _history_lines(histories: tuple[History, ...]) -> list[str]:

@@ -10,15 +10,28 @@ from functools import cache
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
 from seqc.frontend import parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
-from seqc.ir.plan import Analysis, FusedStage, KernelStage, LoopStage, Plan, Staged
+from seqc.ir.kernel import Kernel
+from seqc.ir.plan import (
+    Analysis,
+    Derived,
+    DerivedStage,
+    FusedStage,
+    KernelStage,
+    LoopStage,
+    Plan,
+    Staged,
+    scheduled,
+)
 from seqc.ir.recurrence import Recurrence
+from seqc.ir.schedule import Scheduled
+from seqc.lower.derive import derive
 from seqc.lower.plan import plan
 from seqc.lower.staging import stage
 from seqc.runtime.environment import read_environment
 from seqc.symbolic.analyse import analyse
 
 #: What flows between passes.
-Stage = Recurrence | Analysis | Staged | Plan
+Stage = Recurrence | Analysis | Staged | Derived | Plan
 
 
 @dataclass(frozen=True)
@@ -51,16 +64,22 @@ def analysis_to_staged(analysis: Analysis) -> Staged:
     return stage(analysis)
 
 
-def staged_to_plan(staged: Staged) -> Plan:
-    """The kernels' adjoints, and what each needs to be printed."""
-    return plan(staged)
+def staged_to_derived(staged: Staged) -> Derived:
+    """The kernels' adjoints and tangents."""
+    return derive(staged)
+
+
+def derived_to_plan(derived: Derived) -> Plan:
+    """What each kernel keeps, and how its time can be cut."""
+    return plan(derived)
 
 
 #: What happens to each layer, in order: (name of the result in SEQC_DUMP, pass).
 PASSES = (
     ("analysis", recurrence_to_analysis),
     ("staged", analysis_to_staged),
-    ("plan", staged_to_plan),
+    ("derived", staged_to_derived),
+    ("plan", derived_to_plan),
 )
 
 
@@ -118,17 +137,17 @@ def problems(value: Stage) -> Iterator[str]:
             yield from value.problems()
         case Analysis():
             yield from value.recurrence.problems()
-        case Staged():
+        case Staged() | Derived() | Plan():
             for s in value.stages:
-                if isinstance(s, FusedStage):
-                    yield from s.kernel.problems()
-                elif isinstance(s, LoopStage):
+                if isinstance(s, LoopStage):
                     yield from s.problems(value.recurrence)
-        case Plan():
-            for s in value.stages:
-                if isinstance(s, KernelStage):
-                    for k in (s, s.tangent) if s.tangent else (s,):
-                        yield from k.forward.problems()
-                        yield from k.backward.problems()
-                elif isinstance(s, LoopStage):
-                    yield from s.problems(value.recurrence)
+                elif isinstance(s, FusedStage):
+                    for k in kernels(s):
+                        yield from k.problems()
+
+
+def kernels(stage: FusedStage) -> tuple[Kernel | Scheduled, ...]:
+    """All kernels that a stage holds by now."""
+    if isinstance(stage, DerivedStage):
+        return stage.kernels
+    return scheduled(stage) if isinstance(stage, KernelStage) else (stage.kernel,)

@@ -14,6 +14,7 @@ from seqc.ir.algebra import Algebra
 from seqc.ir.costs import Work
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.report import Report
+from seqc.lower.derive import derive
 from seqc.lower.plan import plan as finished
 from seqc.lower.staging import stage
 from seqc.passes.pages import page
@@ -137,7 +138,7 @@ output h[t]
     new = replace(
         old, method="march", carries=(("h", 1), ("h", 2)), after=(r.state("h").update, one)
     )
-    plan = finished(stage(replace(layer.plan.analysis, strata=(new,))))
+    plan = finished(derive(stage(replace(layer.plan.analysis, strata=(new,)))))
     text = page(Report((layer_report(plan),)))
     found = equations(text)
     assert found["sub{h,t}"] == "tanh(sub{h,t−1}−0.5sub{h,t−2})+sub{x,t}"

@@ -46,7 +46,9 @@ class Arguments(Shell):
         _, p = self._some_parameter()
         if p is not None:
             mark += (p.dtype, p.device)
-        return None if torch.is_autocast_enabled(inputs[0].device.type) else mark
+        device = inputs[0].device.type
+        known = device in ("cpu", "cuda")  # of others torch may not know what autocast is
+        return mark if known and not torch.is_autocast_enabled(device) else None
 
     def _passed_on(self, mark: Any) -> str:
         """The backend of the call before, if it had the same mark and passed; else nothing."""

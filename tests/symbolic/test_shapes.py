@@ -276,11 +276,13 @@ def test_the_delta_rule_mixes_along_one_axis() -> None:
     assert not found.diagnostics
 
 
-def test_two_axes_are_too_many() -> None:
+def test_it_may_mix_along_two_axes() -> None:
     text = DELTA.replace("sum(S[t-1] * k[t], key)", "sum(sum(S[t-1] * k[t], key), value)")
     found = analysis(text)
-    assert [(s.method, s.jacobian) for s in found.strata] == [("sequential", "full")]
-    assert [d.code for d in found.diagnostics] == ["W104"]
+    (s,) = found.strata
+    assert (s.verdict, s.method, s.jacobian) == ("proved", "march", "block")
+    assert s.algebra == "block-affine over key and value"
+    assert not found.diagnostics
 
 
 def test_more_carries_than_a_scan_is_worth() -> None:

@@ -13,7 +13,10 @@ from tests.zoo.test_derivatives import CASES as ALL
 #: Every layer that runs in kernels; a loop of so many steps takes too long.
 CASES = tuple(c for c in ALL if all(r.method != "sequential" for r in rows(c.layer)))
 #: A running sum of logarithms grows with the steps, and its rounding with it.
-GROWING = {"SLSTM": 2e-5}
+GROWING = {
+    "SLSTM": 2e-5,
+    "HMMForward": 1e-4,  # to 16,400, and as far off as the reference in float32, to the bit
+}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

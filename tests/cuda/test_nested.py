@@ -23,6 +23,7 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 needs_nvrtc = pytest.mark.skipif(bool(find_cupy()), reason=find_cupy() or "compiles")
 #: Those of which every scan has a law.
 SCANNED = ("S6", "LINEAR_ATTENTION", "BESIDE", "TWICE")
+HALVES = (torch.bfloat16, torch.float16)
 DTYPES = (torch.bfloat16, torch.float64, torch.float16)
 RESETS = pytest.mark.parametrize("resets", [0.0, 0.15], ids=["whole", "resets"])
 
@@ -68,15 +69,18 @@ def test_lanes_of_no_whole_block(name, lanes, emulated: Emulate):
 
 
 @needs_compiler
-@pytest.mark.parametrize("inner", [1, 2, 4, 5, 16, 19, 33, 70])
-@pytest.mark.parametrize("name", ["S6", "TWICE", "CONSTANTS"])
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [*(("S6", n) for n in (1, 5, 16, 33, 70)), ("TWICE", 4), ("TWICE", 19), ("CONSTANTS", 2)],
+)
 def test_every_way_to_share_a_cell(name, inner, emulated: Emulate):
     check(make(name, 9, inner), 1, 19, 0.1, emulated)
 
 
 @needs_compiler
-@pytest.mark.parametrize("parts", [1, 2, 4, 8])
-@pytest.mark.parametrize("name", ["S6", "BESIDE", "LINEAR_ATTENTION"])
+@pytest.mark.parametrize(
+    ("name", "parts"), [("S6", 1), ("S6", 8), ("BESIDE", 4), ("BESIDE", 2), ("LINEAR_ATTENTION", 4)]
+)
 def test_states_kept_outside_a_block(name, parts, emulated: Emulate, monkeypatch):
     monkeypatch.setattr(nested, "RECORD_BYTES", 0)
     monkeypatch.setattr(nested, "MOST_PARTS", parts)
@@ -95,8 +99,10 @@ def test_dropout_is_that_of_the_cpp_kernels(lanes, inner, emulated: Emulate):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("lanes", "inner"), [(3, 4), (2, 16), (1, 5), (1, 37)])
-@pytest.mark.parametrize("name", SCANNED)
+@pytest.mark.parametrize(
+    ("name", "lanes", "inner"),
+    [*((name, 3, 4) for name in SCANNED), *((name, 1, 37) for name in SCANNED), ("S6", 2, 16)],
+)
 def test_few_cells_look_back(name, lanes, inner, emulated: Emulate, short_look):
     """Time is cut where there are few cells, sums over an axis or not."""
     few = name != "LINEAR_ATTENTION" or lanes * inner < 20
@@ -117,8 +123,7 @@ def test_float32_is_close_to_float64(name, emulated: Emulate):
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(("name", "dtype"), list(zip(SPECS, itertools.cycle(HALVES), strict=False)))
 def test_halves_are_stored_as_halves(name, dtype, emulated: Emulate, monkeypatch):
     """As on a GPU: streams are halves, and states are not."""
     wide = make(name, 17, 6)

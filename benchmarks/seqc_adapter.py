@@ -102,7 +102,8 @@ def _call(layer: torch.nn.Module, packed: Tensor) -> _Call:
             raise RuntimeError(f"{type(layer).__name__} has {len(seen.KERNELS)} kernels, not one")
         (kernel,) = seen.KERNELS
         batch, steps = packed.shape[:2]
-        start = torch.zeros(batch, seen.hidden, dtype=packed.dtype)
+        wide = torch.float64 if packed.dtype == torch.float64 else torch.float32
+        start = torch.zeros(batch, seen.hidden, dtype=wide)
         extents = (batch, steps, seen.hidden)
         # States are saved for a backward pass.
         calls[key] = _Call(kernel.run, (start, None, None, (), extents, packed.dtype, True))

@@ -227,7 +227,7 @@ class CudaKernel(Launcher):
             places[0] = board[0].data_ptr()
         packed = struct.pack(f"<{len(pointers)}q", *pointers)
         tail = struct.pack(f"<{len(scalars)}d4q", *scalars, *places, plan.chunks)
-        words = b"".join((how.head, packed, bytes(plan.tables.strides), tail))
+        words = b"".join((how.head, packed, plan.tables.packed, tail))
         self.launch(f"seqc_{how.kind}", how.defines, layout.device, how.blocks, how.threads, words)
 
     def launch(

@@ -121,6 +121,11 @@ class Tables:
     offsets: list[int]
 
     @functools.cached_property
+    def packed(self) -> bytes:
+        """The strides as they are handed over in one piece."""
+        return bytes(self.strides)
+
+    @functools.cached_property
     def places(self) -> tuple[int, int]:
         """The addresses of the arrays."""
         return ctypes.addressof(self.extents), ctypes.addressof(self.strides)

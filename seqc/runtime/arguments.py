@@ -69,6 +69,10 @@ class Arguments(Shell):
         ):
             self.__dict__["_passed"] = mark, backend
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy looks at its first call anew: it may be loaded where there is no compiler."""
+        return {name: v for name, v in self.__dict__.items() if name != "_passed"}
+
     def _describe(self, axes: Sequence[str], lead: str) -> str:
         """A shape in words, e.g. (B, T, hidden=128)."""
         inner = ", ".join(f"{a}={self._extent(a)}" for a in axes) or "1"

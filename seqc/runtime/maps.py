@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from seqc.runtime.kernels import transforming
+from seqc.runtime.tracing import transforming
 
 #: Products of fewer multiplications over fewer rows than these go to the BLAS as they are.
 SMALL_WORK, FEW_ROWS = 1 << 18, 4096

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.forward import nested
-from seqc.runtime.kernels import transforming
+from seqc.runtime.tracing import transforming
 
 
 class _Sigmoid(torch.autograd.Function):

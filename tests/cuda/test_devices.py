@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seqc import zoo
 from seqc.runtime import cuda, tables
-from seqc.runtime.kernels import _backward, _forward
+from seqc.runtime.operators import launch, launch_back
 from tests.layer.support import build
 
 
@@ -102,7 +102,7 @@ def kernel_of(name: str = "MinGRU") -> Any:
 def forward(kernel: Any, device: str, steps: int = 400) -> Any:
     pre, start = torch.zeros(2, steps, 6, device=device), torch.zeros(2, 3, device=device)
     args = (pre, start, None, None, [], [2, steps, 3], torch.float32, True)
-    return args, _forward(kernel, args, real=True)
+    return args, launch(kernel, args)
 
 
 def test_a_second_device_gets_launches_of_its_own(recorder: Recorder) -> None:
@@ -110,8 +110,8 @@ def test_a_second_device_gets_launches_of_its_own(recorder: Recorder) -> None:
     for index in (0, 1, 0, 1):
         args, (y, _) = forward(kernel, f"cuda:{index}")
         grad = torch.ones_like(y)
-        found = _backward(kernel, (grad, None, *args[:3], y, *args[3:-1]), real=True)
-        assert {t.device.index for t in found} == {index}
+        found = launch_back(kernel, (grad, None), (*args[:3], y, *args[3:-1]))
+        assert {t.device.index for t in found if t is not None} == {index}
     want = [i for i in (0, 1, 0, 1) for _ in "fb"]
     assert [r["device"] for r in recorder.launches] == want
     assert [r["stream"] for r in recorder.launches] == [70 + i for i in want]
@@ -156,7 +156,7 @@ def test_tensors_of_two_devices_are_refused(recorder: Recorder) -> None:
     pre, start = torch.zeros(2, 400, 6, device="cuda:0"), torch.zeros(2, 3, device="cuda:1")
     launches = len(recorder.launches)
     with pytest.raises(ValueError, match=r"cuda:0.*cuda:1"):
-        _forward(kernel, (pre, start, None, None, [], [2, 400, 3], torch.float32, True), real=True)
+        launch(kernel, (pre, start, None, None, [], [2, 400, 3], torch.float32, True))
     assert len(recorder.launches) == launches
 
 
@@ -176,10 +176,10 @@ def test_no_plan_keeps_memory(recorder: Recorder, monkeypatch: pytest.MonkeyPatc
     args, (y, last) = forward(kernel, "cuda:0")
     for _ in range(2):  # the output has no cotangent, the final state has one
         d_last = torch.ones_like(last)
-        _backward(kernel, (None, d_last, *args[:3], y, *args[3:-1]), real=True)
+        launch_back(kernel, (None, d_last), (*args[:3], y, *args[3:-1]))
     assert len(rows) == 2
     assert rows[0] is not rows[1]
-    _backward(kernel, (torch.ones_like(y), None, *args[:3], y, *args[3:-1]), real=True)
+    launch_back(kernel, (torch.ones_like(y), None), (*args[:3], y, *args[3:-1]))
     assert len(rows) == 2  # none is missing of those that are read step by step
     for plan in kernel.targets["cuda"]._plans.values():
         kept = (*vars(plan).values(), *vars(plan.layout).values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from seqc.ir.graph import reachable
 from seqc.ir.kernel import Kernel
 from seqc.ir.ops import GATHERED
 from seqc.ir.schedule import Step
@@ -50,7 +51,7 @@ class StepOrder:
             self._places.append(self._find_place(n))
         self.sinks = list(self._sinks())
         roots = [s.node for s in self.sinks]
-        self.live = sorted(self._reachable(roots))
+        self.live = sorted(reachable(self.graph, roots, self.needs))
         self.phase: dict[int, int] = {}
         for n in self.live:
             node = self.graph[n]
@@ -91,16 +92,6 @@ class StepOrder:
         """What a node's value is computed from: not what only its derivative is."""
         node = self.graph[n]
         return node.args[:1] if node.op in ("graft", "stop") else node.args
-
-    def _reachable(self, roots: list[int]) -> set[int]:
-        seen: set[int] = set()
-        stack = list(roots)
-        while stack:
-            n = stack.pop()
-            if n not in seen:
-                seen.add(n)
-                stack.extend(self.needs(n))
-        return seen
 
     def _sinks(self) -> Iterator[Sink]:
         lane = self.kernel.lane

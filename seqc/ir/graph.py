@@ -97,15 +97,17 @@ class GraphBuilder:
         return tuple(self.nodes)
 
 
-def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:
-    """The positions that the roots need, themselves included."""
+def reachable(
+    graph: Graph, roots: Iterable[int], needs: Callable[[int], Iterable[int]] | None = None
+) -> set[int]:
+    """The positions that the roots need, themselves included: arguments, or what ``needs`` says."""
     seen: set[int] = set()
     stack = list(roots)
     while stack:
         n = stack.pop()
         if n not in seen:
             seen.add(n)
-            stack.extend(graph[n].args)
+            stack.extend(graph[n].args if needs is None else needs(n))
     return seen
 
 

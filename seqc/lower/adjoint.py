@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from seqc.ir.algebra import linear_algebra
-from seqc.ir.graph import Graph, Node, reachable
+from seqc.ir.graph import Node, reachable, rebuild
 from seqc.ir.kernel import Before, Carry, Constant, Kernel, Output, Scan, Stream, Total
 from seqc.ir.ops import POINTWISE
 from seqc.symbolic.differentiate import pull_back
@@ -30,7 +30,13 @@ def adjoint(kernel: Kernel) -> Kernel:
     if kernel.befores:
         raise ValueError(f"{kernel.name} reads states of another kernel: make those streams first")
     builder = StableBuilder(kernel.axes)
-    forward = _copied(kernel.body, builder)
+
+    def copy(node: Node, args: tuple[int, ...]) -> int:
+        """The kernel's own step, what its carries were being read as ``before``."""
+        op = "before" if node.op == "prev" else node.op
+        return builder.add(op, *args, axes=node.axes, attrs=node.attrs, span=node.span)
+
+    forward = rebuild(kernel.body, builder, copy)
     around = frozenset(kernel.axes) - frozenset(kernel.inner)
     seeds: list[tuple[int, int, frozenset[str]]] = []
     for i, output in enumerate(kernel.outputs):
@@ -99,16 +105,6 @@ def adjoint(kernel: Kernel) -> Kernel:
         backward=not kernel.backward,
     )  # fmt: skip
     return pruned(made)
-
-
-def _copied(body: Graph, builder: StableBuilder) -> dict[int, int]:
-    """The kernel's own step in another builder, what its carries were being read as ``before``."""
-    out: dict[int, int] = {}
-    for i, node in enumerate(body):
-        op = "before" if node.op == "prev" else node.op
-        args = tuple(out[a] for a in node.args)
-        out[i] = builder.add(op, *args, axes=node.axes, attrs=node.attrs, span=node.span)
-    return out
 
 
 def _scan(

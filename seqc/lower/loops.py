@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from seqc.ir.contraction import Contraction
-from seqc.ir.graph import Graph
+from seqc.ir.graph import Graph, reachable
 from seqc.ir.guards import find_guards
 from seqc.ir.ops import CONDITIONS, POINTWISE
 from seqc.ir.plan import Stratum
@@ -50,14 +50,7 @@ def find_loop(
 
     carried: set[int] = set()
     bound: set[int] = set()
-    cone: set[int] = set()
-    stack = list(updates)
-    while stack:
-        n = stack.pop()
-        if n not in cone:
-            cone.add(n)
-            stack.extend(terms(n))
-    for n in sorted(cone):
+    for n in sorted(reachable(nodes, updates, terms)):
         node = nodes[n]
         if node.op == "read" and node.attrs[1] != 0 and node.attrs[0] in names:
             carried.add(n)

@@ -15,10 +15,18 @@ from seqc.codegen.equations import (
     unflatten,
 )
 from seqc.codegen.loops import loop_lines
-from seqc.codegen.parameters import product_text, rows
+from seqc.codegen.parameters import columns_of, product_text, rows
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
-from seqc.ir.plan import ArrayStage, History, KernelStage, LoopStage, MapStage, Plan
+from seqc.ir.plan import (
+    ArrayStage,
+    History,
+    KernelStage,
+    LoopStage,
+    MapPart,
+    MapStage,
+    Plan,
+)
 from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
 
@@ -263,8 +271,9 @@ class ParallelLines:
         # A depthwise map meets its source channel by channel, so its result is turned instead.
         turned = [m for m in maps if not m.by_channel]
         held = [self.holder(m) for m in maps]
+        some = "" if stage.arguments is None else columns_of(first, stage.arguments)
         weights = [
-            rows(m, f"weight_of({of})") if m in turned else f"weight_of({of})"
+            rows(m, f"weight_of({of}){some}") if m in turned else f"weight_of({of}){some}"
             for m, of in zip(maps, held, strict=True)
         ]
         biases = [
@@ -279,7 +288,11 @@ class ParallelLines:
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)
-        sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        if stage.arguments is None:
+            sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        else:
+            axes = (first.sources[i] for i in stage.arguments)
+            sources = list(map(e.flat, stage.sources, axes))
         self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
         if first.by_channel and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
@@ -289,8 +302,20 @@ class ParallelLines:
         for m, node in zip(maps, stage.nodes, strict=True):
             end = f"{offset} + {product_text(m.axes)}" if offset else product_text(m.axes)
             piece = name if len(maps) == 1 else f"{name}[..., {offset or 0}:{end}]"
-            e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
+            if stage.arguments is None:
+                e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
             offset = end
+
+    def map_part(self, part: MapPart) -> str:
+        """The columns of one argument of a learned map, or its bias."""
+        m = self.r.maps[part.map]
+        of = self.holder(m)
+        if part.argument is None:
+            return f"cast(bias_of({of}), wide){'' if m.axes else '[0]'}"
+        if len(m.sources) == 1:
+            return f"cast(weight_of({of}), wide)"
+        columns = columns_of(m, (part.argument,))
+        return f"cast(weight_of({of}){columns}, wide)"
 
     def holder(self, m: LearnedMap) -> str:
         """A variable for what holds a map's parameters: a module looks its attributes up slowly."""
@@ -305,7 +330,10 @@ class ParallelLines:
             self.packs[o.value] if isinstance(o.value, str) else e.value(o.value).code
             for o in stage.operands
         ]
-        constants = [wrap(e.value(n), 0) for n in stage.constants]
+        constants = [
+            self.map_part(n) if isinstance(n, MapPart) else wrap(e.value(n), 0)
+            for n in stage.constants
+        ]
         masks = [f"keep[{self.r.sites.index(str(self.r.nodes[n].attrs[0]))}]" for n in stage.masks]
         histories = {h.name: h for h in self.plan.histories}
         starts = [

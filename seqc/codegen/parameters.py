@@ -39,3 +39,11 @@ def rows(m: LearnedMap, code: str) -> str:
     extents = ", ".join(f"self.{a}" for a in m.order)
     places = tuple(m.order.index(a) for a in m.axes)
     return f"turn_rows({code}, ({extents}), {places!r})"
+
+
+def columns_of(m: LearnedMap, arguments: Sequence[int]) -> str:
+    """The index of the columns of some neighbouring arguments in a weight (out, in)."""
+    begin = extent_text(m.sources[: arguments[0]]) if arguments[0] else ""
+    last = arguments[-1] + 1
+    end = extent_text(m.sources[:last]) if last < len(m.sources) else ""
+    return f"[:, {begin}:{end}]"

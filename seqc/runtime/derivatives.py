@@ -93,7 +93,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _: Any, *dots: Tensor | None) -> tuple[Tensor | None, ...]:
         how = ctx.how
-        nothing = (None,) * len(how.kernel.spec.extra)
+        nothing = (None,) * how.kernel.spec.stored
         with nested(ctx.saved_tensors[: how.inputs]) as inputs:
             double = doubled(how, inputs)
             if double is None:
@@ -205,6 +205,7 @@ class _Back(torch.autograd.Function):
             return _each(_Back, info.batch_size, dims, how, args)
         places = [0] * how.inputs
         places += [_batch(how) if o < 0 else 0 for _, o in how.kernel.spec.saved]
+        places += [0] * len(how.kernel.spec.held)
         places += [0] * how.results
         folded = [
             _folded(x, d, info.batch_size, p)

@@ -66,10 +66,12 @@ class FusedKernel:
         #: Whether second derivatives are the same in either order; known with the tangent.
         self.symmetric = False
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
+        #: A device's; one that steps has none for CUDA, where torch takes its steps.
         self.targets: dict[str, CppKernel | CudaKernel] = {
-            "cpu": CppKernel(spec.name, sources["cpp"]),
-            "cuda": CudaKernel(spec.name, sources["cuda"]),
+            "cpu": CppKernel(spec.name, sources["cpp"])
         }
+        if "cuda" in sources:
+            self.targets["cuda"] = CudaKernel(spec.name, sources["cuda"])
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.op_name = f"{spec.name}_{digest}"
@@ -128,6 +130,9 @@ class FusedKernel:
         save = torch.is_grad_enabled() and _differentiable(tensors, anew)
         half = dtype if dtype in _HALVES else wide
         n, last = self.counts
+        if "cuda" not in self.targets and tensors[0].is_cuda:
+            found = self.mirror(*tensors, *anew, resets, scalars, extents, half)
+            return found[:n], found[n:last]
         if self.listeners or not plain(tensors) or transforming():
             result = self._watched((*tensors, *anew, resets, scalars, extents, half, save))
         elif save:

@@ -140,6 +140,14 @@ class _Outer(torch.autograd.Function):
         return (_product(x, grad) if need_y else None), (_product(y, grad.t()) if need_x else None)
 
 
+def outer(y: Tensor, x: Tensor) -> Tensor:
+    """The sum over rows of their outer products, (rows, out) and (rows, in): (out, in)."""
+    if _convolves(x, y.t()):
+        found: Tensor = _Outer.apply(y, x)  # type: ignore[no-untyped-call]
+        return found
+    return y.t() @ x
+
+
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weight.T`` as a convolution."""
     result: Tensor = _Project.apply(x, weight, None)  # type: ignore[no-untyped-call]

@@ -30,7 +30,7 @@ REGISTERING = threading.Lock()
 def register(kernel: Any) -> None:
     """Define the kernel's two operators: schema, shapes, implementations, derivative."""
     spec, name = kernel.spec, kernel.op_name
-    returns = len(spec.outputs) + len(spec.carries) + len(spec.extra)
+    returns = len(spec.outputs) + len(spec.carries) + spec.stored
     n_back = kernel.tensors - len(spec.masks) + len(spec.carries)
     # Lists: an operator has at most 64 arguments, and a kernel as many tensors as its spec.
     inputs = "Tensor[] tensors, Tensor[] fresh"
@@ -127,6 +127,7 @@ def _keep_for_backward(
     n, m = len(spec.outputs), len(spec.carries)
     extra = iter(outputs[n + m :])
     kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
+    kept += extra
     count = kernel.tensors + m
     ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
     ctx.rest = inputs[count + 1 : count + 4]
@@ -201,7 +202,8 @@ def launch_back(kernel: Any, grads: Sequence[Tensor | None], args: Sequence[Any]
     spec, count = kernel.spec, kernel.tensors
     tensors, rest = args[:count], args[count:]
     fresh, rest = rest[: len(spec.carries)], rest[len(spec.carries) :]
-    kept, rest = rest[: len(spec.saved)], rest[len(spec.saved) :]
+    stored = len(spec.saved) + len(spec.held)
+    kept, rest = rest[:stored], rest[stored:]
     target = kernel.targets[tensors[0].device.type]
     found: list[Any] = target.backward(spec, grads, tensors, fresh, kept, *rest)
     return found

@@ -121,6 +121,14 @@ def push_forward(
             assert slopes[0] is not None
             tangents[n] = _called(b, slopes[0], _names(node))
             continue
+        if node.op == "product":  # of the values' tangents, and with the matrix's
+            pairs = [(slopes[0], node.args[1]), (node.args[0], slopes[1])]
+            parts = [
+                b.add("product", x, m, axes=node.axes, attrs=node.attrs)
+                for x, m in pairs if x is not None and m is not None
+            ]  # fmt: skip
+            tangents[n] = parts[0] if len(parts) == 1 else b.op("add", *parts)
+            continue
         if node.op in CHOICES:
             x, y = ((b.const(0.0) if t is None else t) for t in slopes[-2:])
             tangents[n] = _chosen_tangent(b, n, x, y)
@@ -172,7 +180,8 @@ def _depending(
         if node.op in STATED:
             args = args[:2]
         if node.op not in FLAT and any(a in found for a in args):
-            if node.op not in POINTWISE and not _across(node, summed) and n not in found:
+            passes = node.op in POINTWISE or node.op == "product" or _across(node, summed)
+            if not passes and n not in found:
                 raise ValueError(f"%{n} = {node}: only pointwise operations are differentiated")
             found.add(n)
     return found
@@ -239,6 +248,9 @@ def _spread(
     if node.op in GATHERED and node.args[0] in affected:
         _spread_across(b, n, flow, flows)
         return
+    if node.op == "product":
+        _spread_product(b, n, flow, affected, flows)
+        return
     if node.op not in POINTWISE or node.op in FLAT:
         return
     axes = flow.axes | set(node.axes)
@@ -280,6 +292,27 @@ def _spread_across(b: StableBuilder, n: int, flow: _Flow, flows: dict[int, list[
     guards = _guarded(b, flow.guards, (there, True))
     if guards is not None:
         _push(b, flows, source, b.op("div", flow.value, count), guards, axes)
+
+
+def _spread_product(
+    b: StableBuilder, n: int, flow: _Flow, affected: set[int], flows: dict[int, list[_Flow]]
+) -> None:
+    """Hand the cotangent of a product on: to the values, the matrix turned; to the matrix."""
+    node = b.nodes[n]
+    values, matrix = node.args
+    turned = bool(node.attrs[0])
+    # Every entry meets every other here, so that what does not count must be zero.
+    value = _select(b, flow.guards, flow.value, b.const(0.0))
+    if b.value(value) == 0.0:
+        return
+    if values in affected:
+        axes = tuple(map(str, node.attrs[1:]))
+        back = b.add("product", value, matrix, axes=axes, attrs=(not turned, *node.axes))
+        _push(b, flows, values, back, (), frozenset(axes))
+    if matrix in affected:
+        pair = (values, value) if turned else (value, values)
+        outer = b.add("outer", *pair, axes=())
+        _push(b, flows, matrix, outer, (), frozenset())
 
 
 # --- guards

@@ -260,8 +260,8 @@ class ParallelLines:
         for m in maps:
             e.printer.say(m.span)
             e.printer._line_said = None
-        # A depthwise map meets its source channel by channel, so its result is turned instead.
-        turned = [m for m in maps if not m.by_channel]
+        # One that goes by channel or block keeps its rows' order, so its result is turned instead.
+        turned = [m for m in maps if not m.alone]
         held = [self.holder(m) for m in maps]
         weights = [
             rows(m, f"weight_of({of})") if m in turned else f"weight_of({of})"
@@ -281,7 +281,7 @@ class ParallelLines:
         name = e.namer.fresh(stage.name)
         sources = e.map_sources(r.nodes[stage.nodes[0]], first)
         self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
-        if first.by_channel and first.order:
+        if first.alone and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
             self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name

@@ -83,10 +83,11 @@ def print_module(
     warnings: tuple[str, ...] = (),
     backend: str = "auto",
     compiled: bool = False,
+    tangents: bool = False,
 ) -> str:
     """The module's text for some layers of one spec.
 
-    ``compiled``: it takes kernels from a folder beside its file.
+    ``compiled``: it takes kernels from a folder beside its file; ``tangents``: these too.
     """
     layers = [layer_view(p, backend) for p in plans]
     shipped = [
@@ -104,6 +105,7 @@ def print_module(
         preludes={k: p() for k, p in PRELUDES.items()} if any_kernel else {},
         layers=layers,
         shipped=shipped if compiled else [],
+        tangents=tangents,
     )  # fmt: skip
     return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
 

@@ -63,6 +63,8 @@ class FusedKernel:
         self.tensors = sum(map(len, (spec.operands, spec.constants, spec.masks, spec.carries)))
         self._tangent = tangent
         self._doubled: FusedKernel | None = None
+        #: Whether the tangent's libraries came with the module, where the kernel's own did.
+        self.ships_tangent = False
         #: Whether second derivatives are the same in either order; known with the tangent.
         self.symmetric = False
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
@@ -88,7 +90,11 @@ class FusedKernel:
         """The kernel on dual numbers, made when it is first asked for."""
         if self._doubled is None and self._tangent is not None:
             spec, sources, self.symmetric = self._tangent()
-            self._doubled = FusedKernel(spec, sources, mirror_of_tangent(self))
+            made = FusedKernel(spec, sources, mirror_of_tangent(self))
+            mine, other = self.targets["cpu"], made.targets["cpu"]
+            if self.ships_tangent and isinstance(mine, CppKernel) and isinstance(other, CppKernel):
+                other.shipped = mine.shipped
+            self._doubled = made
         return self._doubled
 
     def __call__(

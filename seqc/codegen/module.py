@@ -18,7 +18,7 @@ from seqc.codegen.layer import (
 )
 from seqc.codegen.mirror import print_mirror
 from seqc.codegen.parameters import map_parameters, shape_text
-from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
+from seqc.codegen.sources import PRELUDES, TARGETS, TITLES, print_kernels
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel, moving, steady, symmetric
@@ -103,6 +103,7 @@ def print_module(
         imports=_HERE,
         warnings=repr(warnings),
         preludes={k: p() for k, p in PRELUDES.items()} if any_kernel else {},
+        titles=TITLES,
         layers=layers,
         shipped=shipped if compiled else [],
         tangents=tangents,

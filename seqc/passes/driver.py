@@ -102,6 +102,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
     from seqc.codegen.layer import step_lines
+    from seqc.codegen.sources import TARGETS as SOURCES
     from seqc.codegen.sources import headers, print_kernels
     from seqc.ir.plan import KernelStage, LoopStage
     from seqc.passes.pipeline import run
@@ -111,7 +112,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target == "torch":
         return module_text(compilation, tuple(p.recurrence.name for p in plans), "auto")
     parts: list[str] = []
-    if target in ("cpp", "cuda") and any(
+    if target.upper() in SOURCES and any(
         isinstance(s, KernelStage) for p in plans for s in p.stages
     ):
         parts.append(headers(target.upper()))

@@ -20,6 +20,7 @@ from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
 from seqc.runtime.derivatives import call
 from seqc.runtime.duals import mirror_of_tangent
+from seqc.runtime.environment import FUSED
 from seqc.runtime.operators import (
     LIBRARY,
     NAMESPACE,
@@ -34,6 +35,9 @@ from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tracing import plain, transforming
 
 _FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
+
+#: A backend's side of a kernel.
+LAUNCHERS: dict[str, type[CppKernel] | type[CudaKernel]] = {"cpp": CppKernel, "cuda": CudaKernel}
 
 _HALVES = (torch.bfloat16, torch.float16)
 Mirror = Callable[..., tuple[Tensor, ...]]
@@ -69,8 +73,8 @@ class FusedKernel:
         self.symmetric = False
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
         self.targets: dict[str, CppKernel | CudaKernel] = {
-            "cpu": CppKernel(spec.name, sources["cpp"]),
-            "cuda": CudaKernel(spec.name, sources["cuda"]),
+            device: LAUNCHERS[backend](spec.name, sources[backend])
+            for device, backend in FUSED.items()
         }
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -255,7 +255,15 @@ NOT = [
     "g[t] = h[t-1] / (h[t-1] + x[t])\nh[t] = (1 - 0.5 * g[t]) * h[t-1]",
     "h[t] = (1 - h[t-1]) * x[t] * h[t-1]",
     "h[t] = max(h[t-1] + h[t-1], x[t]) - min(h[t-1], x[t])",
+    "h[t] = max(min(h[t-1], x[t]), h[t-1] - 1)",
+    "h[t] = max(min(h[t-1] + x[t], x[t]), min(h[t-1], 1))",
 ]
+
+
+def test_carries_that_bound_one_another_are_linear_over_no_semiring() -> None:
+    text = two("h[t] = max(min(h[t-1], c[t-1]), x[t])", "c[t] = max(min(c[t-1], y[t]), h[t-1])")
+    (s,) = analysis(text).strata
+    assert (s.algebra, s.method, s.law) == ("nonlinear", "march", None)
 
 
 @pytest.mark.parametrize("text", NOT)

@@ -268,8 +268,8 @@ class ParallelLines:
         for m in maps:
             e.printer.say(m.span)
             e.printer._line_said = None
-        # A depthwise map meets its source channel by channel, so its result is turned instead.
-        turned = [m for m in maps if not m.by_channel]
+        # One that goes by channel or block keeps its rows' order, so its result is turned instead.
+        turned = [m for m in maps if not m.alone]
         held = [self.holder(m) for m in maps]
         some = "" if stage.arguments is None else columns_of(first, stage.arguments)
         weights = [
@@ -294,7 +294,7 @@ class ParallelLines:
             axes = (first.sources[i] for i in stage.arguments)
             sources = list(map(e.flat, stage.sources, axes))
         self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
-        if first.by_channel and first.order:
+        if first.alone and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
             self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name

@@ -18,7 +18,7 @@ from seqc.codegen.layer import (
 )
 from seqc.codegen.mirror import print_mirror
 from seqc.codegen.parameters import map_parameters, shape_text
-from seqc.codegen.sources import PRELUDES, STEPPING, print_kernels, source_texts
+from seqc.codegen.sources import PRELUDES, STEPPING, TITLES, print_kernels, source_texts
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel, moving, steady, symmetric
@@ -83,10 +83,11 @@ def print_module(
     warnings: tuple[str, ...] = (),
     backend: str = "auto",
     compiled: bool = False,
+    tangents: bool = False,
 ) -> str:
     """The module's text for some layers of one spec.
 
-    ``compiled``: it takes kernels from a folder beside its file.
+    ``compiled``: it takes kernels from a folder beside its file; ``tangents``: these too.
     """
     layers = [layer_view(p, backend) for p in plans]
     shipped = [
@@ -105,8 +106,10 @@ def print_module(
         imports=_HERE,
         warnings=repr(warnings),
         preludes={k: p() for k, p in preludes.items()},
+        titles=TITLES,
         layers=layers,
         shipped=shipped if compiled else [],
+        tangents=tangents,
     )  # fmt: skip
     return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
 

@@ -22,6 +22,8 @@ _HEADERS = {
     ),
 }  # fmt: skip
 _ENTRIES = {"CPP": ("cpp/entries.h",), "CUDA": ("cuda/entries.cuh",)}
+#: What its kernels are called where a module says what its texts are.
+TITLES = {"CPP": "C++", "CUDA": "CUDA"}
 TARGETS = tuple(_HEADERS)
 
 

@@ -177,7 +177,7 @@ def map_stage(layout: Layout, first: int, name: str) -> MapStage:
         return (*recurrence.map_of(node).packing, node.args)
 
     mine = [first]
-    if not recurrence.map_of(recurrence.nodes[first]).by_channel:
+    if not recurrence.map_of(recurrence.nodes[first]).alone:
         mine = [
             n
             for n in layout.order

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.backends import warn_once
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.duals import (
     HELD,
@@ -246,6 +247,11 @@ def doubled(how: Call, inputs: Sequence[Any]) -> Call | None:
     device = next(t.device.type for t in inputs if t is not None)
     target = kernel.targets.get(device)
     if isinstance(target, CppKernel) and not target.have(how.dtype):
+        warn_once(
+            f"the tangent kernel of {how.kernel.spec.name} is not compiled, and there is no C++ "
+            "compiler: forward mode and second derivatives run as plain PyTorch, which is slow "
+            "(`seqc build --compiled --tangents` lets a module bring it along)"
+        )
         return None
     return replace(how, kernel=kernel, save=True)
 

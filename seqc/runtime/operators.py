@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.derivatives import gradients
+from seqc.runtime.environment import FUSED
 from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import state_dtype
 from seqc.runtime.tables import results, split
@@ -57,9 +58,9 @@ def register(kernel: Any) -> None:
     def shape_backward(grads: Sequence[Tensor | None], *args: Any) -> Any:
         return _unpack(shapes_backward(kernel, _from_backward(kernel, args)))
 
-    for device in ("CPU", "CUDA"):
-        LIBRARY.impl(f"{name}_forward", run_forward, device)
-        LIBRARY.impl(f"{name}_backward", run_backward, device)
+    for device in FUSED:
+        LIBRARY.impl(f"{name}_forward", run_forward, device.upper())
+        LIBRARY.impl(f"{name}_backward", run_backward, device.upper())
     qualified = f"{NAMESPACE}::{name}"
     torch.library.register_fake(f"{qualified}_forward", shape_forward, lib=LIBRARY)
     torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=LIBRARY)

@@ -87,7 +87,9 @@ class Layer(Arguments):
         mark = self._mark(inputs, state, resets, "B, T")
         backend = self._passed_on(mark)
         if backend:
-            before = self._start(given.shape[0], given) if state is None else state
+            before = self._nothing if state is None else state
+            if before is None:
+                before = self._start(given.shape[0], given)
             outputs, after = self._run(inputs, before, resets, backend)
             return self._dress(outputs, given.dtype), after
         inputs = self._enter(inputs, resets)
@@ -233,7 +235,9 @@ class Layer(Arguments):
         backend = self._passed_on(mark)
         x = inputs[0]
         if backend:
-            taken = self._start(x.shape[0], x) if state is None else state
+            taken = self._nothing if state is None else state
+            if taken is None:
+                taken = self._start(x.shape[0], x)
             outputs, after = self._run_step(inputs, taken, resets, backend)
             return self._dress(outputs, x.dtype), after
         entered, taken = self._enter_step(inputs, state, resets)

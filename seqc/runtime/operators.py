@@ -118,20 +118,23 @@ class Direct(torch.autograd.Function):
         return (None, *_derive(ctx, ctx.kernel, ctx.needs_input_grad[1:], grads))
 
 
+#: ``Direct.apply`` without a look for transforms, for calls that none is watching: it takes longer
+#: than a small kernel.
+run_directly = super(torch.autograd.Function, Direct).apply  # type: ignore[misc]
+
+
 def _keep_for_backward(
     ctx: Any, kernel: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]
 ) -> None:
     """Save the forward operator's tensors, and the states that the backward march reads back."""
     ctx.set_materialize_grads(False)
-    spec = kernel.spec
-    n, m = len(spec.outputs), len(spec.carries)
-    extra = iter(outputs[n + m :])
-    kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
-    count = kernel.tensors + m
-    ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
+    kept = [outputs[i] for i in kernel.kept]
+    count = kernel.tensors + len(kernel.spec.carries)
+    ctx.save_for_backward(*inputs[: count + 1], *kept)
     ctx.rest = inputs[count + 1 : count + 4]
-    if outputs[n + m :]:
-        ctx.mark_non_differentiable(*outputs[n + m :])
+    _, last = kernel.counts
+    if len(outputs) > last:
+        ctx.mark_non_differentiable(*outputs[last:])
 
 
 def _derive(
@@ -139,12 +142,30 @@ def _derive(
 ) -> tuple[Any, ...]:
     """Gradients of the forward operator's arguments."""
     saved = ctx.saved_tensors
-    given = grads[: len(kernel.spec.outputs) + len(kernel.spec.carries)]
+    given = grads[: kernel.counts[1]]
     if torch.is_grad_enabled() or transforming():
-        found = gradients(kernel, saved, ctx.rest, given)
+        place, count = kernel.tensors - len(kernel.spec.carries), kernel.tensors
+        _, extents, dtype = ctx.rest
+        begun = started(kernel, saved[place:count], extents, state_dtype(dtype), saved[0])
+        whole = (*saved[:place], *begun, *saved[count:])
+        found = gradients(kernel, whole, ctx.rest, given)
+        found[:count] = [None if t is None else f for t, f in zip(saved, found[:count])]
     else:
         found = march_back(kernel, given, saved, ctx.rest, needs)
     return (*found, None, None, None, None, None)
+
+
+def started(
+    kernel: Any, starts: Sequence[Tensor | None], extents: Sequence[int], dtype: torch.dtype,
+    like: Tensor,
+) -> Sequence[Tensor]:  # fmt: skip
+    """What carries start from, zeros made where nobody did, for those who need tensors."""
+    if all(s is not None for s in starts):
+        return starts  # type: ignore[return-value]
+    spec = kernel.spec
+    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
+    shapes = [(extents[0], *(by_axis[a] for a in axes)) for axes in spec.carries]
+    return [torch.zeros(shape, dtype=dtype, device=like.device) for shape in shapes]
 
 
 def march_back(
@@ -157,13 +178,18 @@ def march_back(
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
     count = kernel.tensors + len(spec.carries)
+    tensors, fresh = saved[: kernel.tensors], saved[kernel.tensors : count]
     resets, kept = saved[count], saved[count + 1 :]
-    if plain([t for t in (*grads, *saved) if t is not None]):
-        full = launch_back(kernel, grads, (*saved[:count], *kept, resets, *rest))
+    if plain((*grads, *saved)):
+        target = kernel.targets[tensors[0].device.type]
+        full = target.backward(spec, grads, tensors, fresh, kept, resets, *rest)
     else:
-        tensors = list(saved[: kernel.tensors])
-        fresh = [f for f in saved[kernel.tensors : count] if f is not None]
-        result = kernel.backward_op(list(grads), tensors, fresh, list(kept), resets, *rest)
+        place = kernel.tensors - len(spec.carries)
+        begun = started(kernel, tensors[place:], rest[1], state_dtype(rest[2]), tensors[0])
+        anew = [f for f in fresh if f is not None]
+        result = kernel.backward_op(
+            list(grads), [*tensors[:place], *begun], anew, list(kept), resets, *rest
+        )
         full = list(result) if isinstance(result, (tuple, list)) else [result]
     if spec.masks:  # They have no gradient, and stand between the constants and the carries.
         place = len(spec.operands) + len(spec.constants)

@@ -49,7 +49,7 @@ class Arguments(Shell):
         _, p = self._some_parameter()
         if p is not None:
             mark += (p.dtype, p.device)
-        device = inputs[0].device.type
+        device = "cpu" if inputs[0].is_cpu else inputs[0].device.type
         known = device in ("cpu", "cuda")  # of others torch may not know what autocast is
         return mark if known and not torch.is_autocast_enabled(device) else None
 

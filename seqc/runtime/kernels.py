@@ -100,7 +100,7 @@ class FusedKernel:
         operands: Sequence[Tensor],
         constants: Sequence[Tensor],
         masks: Sequence[Tensor],
-        starts: Sequence[Tensor] | Sequence[None],
+        starts: Sequence[Tensor | None],
         fresh: Sequence[Tensor | None],
         resets: Tensor | None,
         scalars: Sequence[float],
@@ -119,32 +119,31 @@ class FusedKernel:
             if o.dtype is not dtype:
                 dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)
+        tensors: list[Tensor | None]
         tensors = [*_all(operands, dtype), *_all(constants, wide), *masks]
+        tensors += starts if starts and starts[0] is None else _all(starts, wide)
         anew: list[Tensor | None] = [None] * len(starts)
         if resets is not None:
             if any(f is None for f in fresh):
                 raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
             anew = [f if f is None or f.dtype is wide else f.to(wide) for f in fresh]
-        begun = starts if starts and starts[0] is None else _all(starts, wide)
-        save = torch.is_grad_enabled() and _differentiable((*tensors, *begun, *anew))
-        watched = self.listeners or not plain((*tensors, *begun)) or transforming()
-        if watched:
-            begun = started(self, begun, extents, wide, tensors[0])
-        tensors += begun
+        save = torch.is_grad_enabled() and _differentiable((*tensors, *anew))
         half = dtype if dtype in _HALVES else wide
         rest = (resets, scalars, extents, half, save)
-        try:
-            if watched:
-                result = self._watched((*tensors, *anew, *rest))
-            elif save:
-                result = run_directly(self, *tensors, *anew, *rest)
-            else:
-                target = self.targets[tensors[0].device.type]
-                result = target.forward(self.spec, tensors, anew, *rest)
-        except RuntimeError:
-            if not any(outlived(t) for t in (*tensors, *anew)):
-                raise
-            result = self._watched((*tensors, *anew, *rest))
+        if self.listeners or not plain(tensors) or transforming():
+            result = self._watched((*started(self, tensors, rest), *anew, *rest))
+        else:
+            try:
+                if save:
+                    result = run_directly(self, *tensors, *anew, *rest)
+                else:
+                    target = self.targets["cpu" if given[0].is_cpu else given[0].device.type]
+                    result = target.forward(self.spec, tensors, anew, *rest)
+            except RuntimeError:
+                # Rare enough to be looked for when it went wrong: operators see through wrappers.
+                if not any(outlived(t) for t in (*tensors, *anew)):
+                    raise
+                result = self._watched((*started(self, tensors, rest), *anew, *rest))
         n, last = self.counts
         return result[:n], result[n:last]
 
@@ -194,7 +193,7 @@ class FusedKernel:
         return march_back(self, grads, saved, rest, (True,) * len(saved))
 
 
-def _all(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
+def _all(tensors: Sequence[Any], dtype: torch.dtype) -> Sequence[Tensor]:
     """The tensors in a dtype: a call of ``to`` costs more than a look where nothing is cast."""
     for t in tensors:
         if t.dtype is not dtype:
@@ -204,7 +203,7 @@ def _all(tensors: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
 
 def _differentiable(tensors: Sequence[Tensor | None]) -> bool:
     """Whether any of them asks for a gradient."""
-    for t in tensors:
+    for t in tensors:  # noqa: SIM110 (a generator takes longer than most calls have tensors)
         if t is not None and t.requires_grad:
             return True
     return False

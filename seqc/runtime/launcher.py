@@ -120,6 +120,8 @@ class Launcher:
         made = [make() for make in plan.made]
         if plan.layout.cells:
             self._launch("forward", spec, plan, _addresses(plan, given, made), scalars)
+        if not plan.folds:
+            return made
         count = len(made) - len(plan.folds)
         for (i, axes), wide in zip(plan.folds, made[count:], strict=True):
             made[i].copy_(plan.layout.narrow(wide, axes, spec.outputs[i], 2))

@@ -61,7 +61,8 @@ class Layout:
         self.dtype = dtype
         self.wide = state_dtype(dtype)
         self.cells = self.extents[0] * math.prod(self.extents[2:])
-        self.device = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)[0].device
+        given = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)
+        self.device = next(t.device for t in given if t is not None)
         self.offsets = [self._offset(ready, *source) for source in spec.streams]
         self._check(ready)
 

@@ -8,7 +8,7 @@ scalars, extents, dtype, and whether states are saved.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -120,7 +120,7 @@ class Direct(torch.autograd.Function):
 
 #: ``Direct.apply`` without a look for transforms, for calls that none is watching: it takes longer
 #: than a small kernel.
-run_directly = super(torch.autograd.Function, Direct).apply  # type: ignore[misc]
+run_directly: Callable[..., Any] = super(torch.autograd.Function, Direct).apply
 
 
 def _keep_for_backward(
@@ -144,28 +144,32 @@ def _derive(
     saved = ctx.saved_tensors
     given = grads[: kernel.counts[1]]
     if torch.is_grad_enabled() or transforming():
-        place, count = kernel.tensors - len(kernel.spec.carries), kernel.tensors
-        _, extents, dtype = ctx.rest
-        begun = started(kernel, saved[place:count], extents, state_dtype(dtype), saved[0])
-        whole = (*saved[:place], *begun, *saved[count:])
+        count = kernel.tensors
+        whole = (*started(kernel, saved[:count], (None, *ctx.rest)), *saved[count:])
         found = gradients(kernel, whole, ctx.rest, given)
-        found[:count] = [None if t is None else f for t, f in zip(saved, found[:count])]
+        for i in range(count):
+            if saved[i] is None:
+                found[i] = None
     else:
         found = march_back(kernel, given, saved, ctx.rest, needs)
     return (*found, None, None, None, None, None)
 
 
-def started(
-    kernel: Any, starts: Sequence[Tensor | None], extents: Sequence[int], dtype: torch.dtype,
-    like: Tensor,
-) -> Sequence[Tensor]:  # fmt: skip
-    """What carries start from, zeros made where nobody did, for those who need tensors."""
-    if all(s is not None for s in starts):
-        return starts  # type: ignore[return-value]
-    spec = kernel.spec
-    by_axis = dict(zip(spec.axes, extents[2:], strict=False))
-    shapes = [(extents[0], *(by_axis[a] for a in axes)) for axes in spec.carries]
-    return [torch.zeros(shape, dtype=dtype, device=like.device) for shape in shapes]
+def started(kernel: Any, tensors: Sequence[Tensor | None], rest: Sequence[Any]) -> Sequence[Tensor]:
+    """The forward operator's tensors, for those who need all of them: with the zeros that carries
+    start from, where they were not made.
+
+    ``rest``: its arguments from resets on, as far as the dtype.
+    """
+    given = [t for t in tensors if t is not None]
+    if len(given) == len(tensors):
+        return given
+    _, _, extents, dtype, *_ = rest
+    by_axis = dict(zip(kernel.spec.axes, extents[2:], strict=False))
+    for axes in kernel.spec.carries:
+        shape = (extents[0], *(by_axis[a] for a in axes))
+        given.append(torch.zeros(shape, dtype=state_dtype(dtype), device=given[0].device))
+    return given
 
 
 def march_back(
@@ -181,15 +185,12 @@ def march_back(
     tensors, fresh = saved[: kernel.tensors], saved[kernel.tensors : count]
     resets, kept = saved[count], saved[count + 1 :]
     if plain((*grads, *saved)):
-        target = kernel.targets[tensors[0].device.type]
-        full = target.backward(spec, grads, tensors, fresh, kept, resets, *rest)
+        target = kernel.targets["cpu" if saved[0].is_cpu else saved[0].device.type]
+        full: list[Any] = target.backward(spec, grads, tensors, fresh, kept, resets, *rest)
     else:
-        place = kernel.tensors - len(spec.carries)
-        begun = started(kernel, tensors[place:], rest[1], state_dtype(rest[2]), tensors[0])
+        whole = list(started(kernel, tensors, (None, *rest)))
         anew = [f for f in fresh if f is not None]
-        result = kernel.backward_op(
-            list(grads), [*tensors[:place], *begun], anew, list(kept), resets, *rest
-        )
+        result = kernel.backward_op(list(grads), whole, anew, list(kept), resets, *rest)
         full = list(result) if isinstance(result, (tuple, list)) else [result]
     if spec.masks:  # They have no gradient, and stand between the constants and the carries.
         place = len(spec.operands) + len(spec.constants)

@@ -222,6 +222,10 @@ class ParallelLines:
         self.out = self.equations.lines
         self.packs: dict[str, str] = {}
         self.finals: dict[str, str] = {}
+        #: How often a kernel is handed what it starts from.
+        self.starts = 0
+        #: Whether kernels alone read the state from before, which is zeros at the beginning.
+        self.from_zeros = False
 
     def lines(self) -> list[str]:
         """All statements, ending in the return."""
@@ -240,6 +244,8 @@ class ParallelLines:
         outputs = [self.named(o) for o in r.outputs]
         fields = [self.field(h) for h in self.plan.histories]
         results = f"return ({', '.join(outputs)},), self.State({', '.join(fields)})"
+        read = sum(line.count("state.") for line in (*self.out, results))
+        self.from_zeros = read == self.starts and self.zero_inits()
         return [
             "like = inputs[0]",
             "wide = state_dtype(like.dtype)",
@@ -249,6 +255,17 @@ class ParallelLines:
             *self.out,
             results,
         ]
+
+    def zero_inits(self) -> bool:
+        """Whether all fields are zeros before the first step, and kernels need not look at them to
+        know in what to compute.
+        """
+        inits = {s.name: self.r.nodes[s.init] for s in self.r.states}
+        kernels = [s for s in self.plan.stages if isinstance(s, KernelStage)]
+        return all(
+            h.single and inits[h.name].op == "const" and inits[h.name].attrs[0] == 0
+            for h in self.plan.histories
+        ) and all(k.operands or k.constants for k in kernels)
 
     def array(self, n: int) -> None:
         """A value that torch computes, kept under its name."""
@@ -318,9 +335,11 @@ class ParallelLines:
         return f"cast(weight_of({of}){columns}, wide)"
 
     def holder(self, m: LearnedMap) -> str:
-        """A variable for what holds a map's parameters: a module looks its attributes up slowly."""
+        """A variable for what holds a map's parameters: a module looks its attributes up
+        slowly, even a submodule's own."""
         name = self.equations.namer.fresh(m.prefix.replace(".", "_") + "_map")
-        self.out.append(f"{name} = self.{m.prefix}")
+        held = "".join(f"._modules[{part!r}]" for part in m.prefix.split("."))
+        self.out.append(f"{name} = self{held}")
         return name
 
     def kernel(self, stage: KernelStage) -> None:
@@ -340,6 +359,7 @@ class ParallelLines:
             f"state.{c.state}" if histories[c.state].single else f"state.{c.state}[:, -{c.lag}]"
             for c in k.carries
         ]
+        self.starts += len(starts)
         fresh = [before(histories[c.state]) for c in k.carries]
         scalars = [f"self.{s}" for s in k.scalars]
         extents = ["batch", "steps", *(f"self.{a}" for a in (*k.axes, *stage.other_axes))]

@@ -126,20 +126,23 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         init = f'"{p.init.kind}", {p.init.values!r}'
         parameters.append(f'self._parameter("{p.name}", {shape_text(p.declared)}, {init})')
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
+    parallel = ParallelLines(plan)
+    lines = tidy(parallel.lines()) if plan.stages else []
+    from_zeros = [("FROM_ZEROS", "True")] if parallel.from_zeros else []
     doc = [line for line in r.doc.strip().split("\n") if line] or [f"The layer {r.name}."]
     return LayerView(
         name=r.name,
         doc=[line.replace("\\", "\\\\").replace('"""', "'''") for line in doc],
         inputs=[i.name for i in r.inputs],
         outputs=", ".join(r.outputs),
-        tables=[*tables(plan), ("DEFAULT_BACKEND", repr(backend))],
+        tables=[*tables(plan), *from_zeros, ("DEFAULT_BACKEND", repr(backend))],
         fields=[(h.name, field_shape(r, h)) for h in plan.histories],
         parameters=parameters,
         start=tidy(start_lines(plan)),
         keep=tidy(keep_lines(plan)),
         ahead=tidy(ahead_lines(plan)),
         single=tidy(step_lines(plan)),
-        parallel=tidy(ParallelLines(plan).lines()) if plan.stages else [],
+        parallel=lines,
         kernels=[print_kernel(kernel_name(r, s), s) for s in kernels],
         loops=has_loops(plan),
     )

@@ -38,7 +38,10 @@ class Arguments(Shell):
             if type(state) is not self.State:
                 return None
             given = (*given, *state)
-        mark: list[Any] = [lead, state is None, resets is None, self.backend, read_wish()]
+        backend = self.backend
+        # The switch counts where the layer leaves the choice open, and is slow to read.
+        wish = read_wish() if backend == "auto" else ""
+        mark: list[Any] = [lead, state is None, resets is None, backend, wish]
         for t in given:
             if not isinstance(t, Tensor):
                 return None
@@ -46,7 +49,7 @@ class Arguments(Shell):
         _, p = self._some_parameter()
         if p is not None:
             mark += (p.dtype, p.device)
-        device = inputs[0].device.type
+        device = "cpu" if inputs[0].is_cpu else inputs[0].device.type
         known = device in ("cpu", "cuda")  # of others torch may not know what autocast is
         return mark if known and not torch.is_autocast_enabled(device) else None
 
@@ -160,17 +163,16 @@ class Arguments(Shell):
 
     def _some_parameter(self) -> tuple[str, Tensor | None]:
         """The first declared parameter, by its name; ``named_parameters`` takes long to begin."""
-        if not self._records:
+        if not self._path:
             return "", None
-        label = self._records[0].name
         holder: nn.Module = self
-        *path, last = label.split(".")
+        *path, last = self._path
         for part in path:
             holder = holder._modules[part]  # type: ignore[assignment]
         found = holder._parameters.get(last)
         if found is None:  # a parametrised one has another name
             return next(iter(self.named_parameters()), ("", None))
-        return label, found
+        return self._records[0].name, found
 
     def _strip(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Inputs as the equations see them: axes in the layer's order, no axis without axes."""

@@ -25,14 +25,15 @@ from seqc.runtime.operators import (
     LIBRARY,
     NAMESPACE,
     REGISTERING,
-    Direct,
     launch,
     march_back,
     register,
+    run_directly,
+    started,
     to_operator,
 )
 from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.tracing import plain, transforming
+from seqc.runtime.tracing import outlived, plain, transforming
 
 _FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
 
@@ -65,6 +66,10 @@ class FusedKernel:
         self.counts = len(spec.outputs), len(spec.outputs) + len(spec.carries)
         #: How many tensors the forward operator takes, besides resets and fresh states.
         self.tensors = sum(map(len, (spec.operands, spec.constants, spec.masks, spec.carries)))
+        #: Which of its results are the states that the march back reads.
+        extra = iter(range(self.counts[1], self.counts[1] + spec.stored))
+        self.kept = [o if o >= 0 else next(extra) for _, o in spec.saved]
+        self.kept += extra  # what else it holds
         self._tangent = tangent
         self._doubled: FusedKernel | None = None
         #: Whether the tangent's libraries came with the module, where the kernel's own did.
@@ -108,7 +113,7 @@ class FusedKernel:
         operands: Sequence[Tensor],
         constants: Sequence[Tensor],
         masks: Sequence[Tensor],
-        starts: Sequence[Tensor],
+        starts: Sequence[Tensor | None],
         fresh: Sequence[Tensor | None],
         resets: Tensor | None,
         scalars: Sequence[float],
@@ -117,40 +122,45 @@ class FusedKernel:
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Outputs (B, T, *axes) and final carries (B, *axes).
 
+        ``starts`` that are None are zeros, which marches need not see.
         ``like`` tells the dtype where no operand, constant or start does.
         """
         given = operands or constants or starts or (like,)
         assert given[0] is not None
         dtype = given[0].dtype
-        for o in operands[1:]:
+        for o in operands:
             if o.dtype is not dtype:
                 dtype = torch.promote_types(dtype, o.dtype)
         wide = state_dtype(dtype)
-        # Where nothing is cast nothing is asked of torch: a call of `to` costs more than a look.
-        tensors = [o if o.dtype is dtype else o.to(dtype) for o in operands]
-        if constants:
-            tensors += [c if c.dtype is wide else c.to(wide) for c in constants]
-        tensors += masks
-        tensors += [s if s.dtype is wide else s.to(wide) for s in starts]
+        tensors: list[Tensor | None]
+        tensors = [*_all(operands, dtype), *_all(constants, wide), *masks]
+        tensors += starts if starts and starts[0] is None else _all(starts, wide)
         anew: list[Tensor | None] = [None] * len(starts)
         if resets is not None:
             if any(f is None for f in fresh):
                 raise ValueError(f"{self.spec.name}: with resets every carry needs a fresh state")
             anew = [f if f is None or f.dtype is wide else f.to(wide) for f in fresh]
-        save = torch.is_grad_enabled() and _differentiable(tensors, anew)
+        save = torch.is_grad_enabled() and _differentiable((*tensors, *anew))
         half = dtype if dtype in _HALVES else wide
-        n, last = self.counts
-        if "cuda" not in self.targets and tensors[0].is_cuda:
-            found = self.mirror(*tensors, *anew, resets, scalars, extents, half)
-            return found[:n], found[n:last]
+        rest = (resets, scalars, extents, half, save)
+        if given[0].is_cuda and "cuda" not in self.targets:
+            found = self.mirror(*started(self, tensors, rest), *anew, *rest[:-1])
+            return found[: self.counts[0]], found[self.counts[0] : self.counts[1]]
         if self.listeners or not plain(tensors) or transforming():
-            result = self._watched((*tensors, *anew, resets, scalars, extents, half, save))
-        elif save:
-            result = self.run(*tensors, *anew, resets, scalars, extents, half, save)
+            result = self._watched((*started(self, tensors, rest), *anew, *rest))
         else:
-            result = self.targets[tensors[0].device.type].forward(
-                self.spec, tensors, anew, resets, scalars, extents, half, save
-            )
+            try:
+                if save:
+                    result = run_directly(self, *tensors, *anew, *rest)
+                else:
+                    target = self.targets["cpu" if given[0].is_cpu else given[0].device.type]
+                    result = target.forward(self.spec, tensors, anew, *rest)
+            except RuntimeError:
+                # Rare enough to be looked for when it went wrong: operators see through wrappers.
+                if not any(outlived(t) for t in (*tensors, *anew)):
+                    raise
+                result = self._watched((*started(self, tensors, rest), *anew, *rest))
+        n, last = self.counts
         return result[:n], result[n:last]
 
     def run(self, *full: Any) -> Sequence[Tensor]:
@@ -158,7 +168,7 @@ class FusedKernel:
         outputs, final carries, saved states.
         """
         if full[-1] and torch.is_grad_enabled():
-            results: tuple[Tensor, ...] = Direct.apply(self, *full)  # type: ignore[no-untyped-call]
+            results: tuple[Tensor, ...] = run_directly(self, *full)
             return results
         return launch(self, full)
 
@@ -199,9 +209,17 @@ class FusedKernel:
         return march_back(self, grads, saved, rest, (True,) * len(saved))
 
 
-def _differentiable(tensors: Sequence[Tensor], fresh: Sequence[Tensor | None]) -> bool:
-    """Whether any of them asks for a gradient."""
+def _all(tensors: Sequence[Any], dtype: torch.dtype) -> Sequence[Tensor]:
+    """The tensors in a dtype: a call of ``to`` costs more than a look where nothing is cast."""
     for t in tensors:
-        if t.requires_grad:
+        if t.dtype is not dtype:
+            return [t.to(dtype) for t in tensors]
+    return tensors
+
+
+def _differentiable(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether any of them asks for a gradient."""
+    for t in tensors:  # noqa: SIM110 (a generator takes longer than most calls have tensors)
+        if t is not None and t.requires_grad:
             return True
-    return any(f is not None and f.requires_grad for f in fresh)
+    return False

@@ -19,10 +19,11 @@ from seqc.runtime.layout import Gradients, Layout
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import (
     NOTHING,
-    Made,
+    Maker,
     Tables,
     cotangents,
     layouts,
+    maker,
     prepare,
     results,
     validate,
@@ -46,7 +47,7 @@ class Plan:
     layout: Layout
     tables: Tables
     ready: bool
-    made: tuple[Made, ...]
+    made: tuple[Maker, ...]
     places: tuple[tuple[int, int], ...]
     chunks: int
     detail: Any
@@ -97,7 +98,7 @@ class Launcher:
     def forward(
         self,
         spec: KernelSpec,
-        tensors: Sequence[Tensor],
+        tensors: Sequence[Tensor | None],
         fresh: Sequence[Tensor | None],
         resets: Tensor | None,
         scalars: Sequence[float],
@@ -107,7 +108,7 @@ class Launcher:
     ) -> list[Tensor]:
         """March forward: outputs, final carries, and what is saved for the way back.
 
-        ``tensors`` are operands, constants, masks and starting states.
+        ``tensors`` are operands, constants, masks and starting states (None: zeros).
         """
         given: Sequence[Tensor | None] = (*tensors, *fresh, resets)
         key = (save, dtype, *extents, *layouts(given))
@@ -116,10 +117,11 @@ class Launcher:
             plan = self._keep(key, self._settle_forward(spec, given, extents, dtype, save))
         if not plan.ready:
             given = prepare(spec, given).tensors()
-        device = plan.layout.device
-        made = [m.make(device) for m in plan.made]
+        made = [make() for make in plan.made]
         if plan.layout.cells:
             self._launch("forward", spec, plan, _addresses(plan, given, made), scalars)
+        if not plan.folds:
+            return made
         count = len(made) - len(plan.folds)
         for (i, axes), wide in zip(plan.folds, made[count:], strict=True):
             made[i].copy_(plan.layout.narrow(wide, axes, spec.outputs[i], 2))
@@ -136,7 +138,7 @@ class Launcher:
         chunks, detail = self._schedule(spec, "forward", layout)
         tables = layout.tables(layout.forward(ready))
         made = [
-            Made.of(shape, d, layout.device)
+            maker(shape, d, layout.device)
             for shape, d in results(spec, extents, dtype, save, every)
         ]
         count, n, m = len(given), len(spec.outputs), len(spec.carries)
@@ -145,7 +147,7 @@ class Launcher:
         folds = layout.folded()
         for i, axes in folds:
             of["output"][i] = (count + len(made), 0)
-            made.append(Made.of(layout.whole(axes), layout.wide, layout.device))
+            made.append(maker(layout.whole(axes), layout.wide, layout.device))
         of["last"] = [(count + n + i, 0) for i in range(m)]
         stored = [(count + n + m + i, 0) if save else NOTHING for i in range(len(spec.extra))]
         of["kept"] = dict(zip(spec.extra, stored, strict=True))
@@ -183,7 +185,7 @@ class Launcher:
             given = _prepared(spec, given, dtype)
         layout, gradients = plan.layout, plan.gradients
         assert gradients is not None
-        made = [m.make(layout.device) for m in plan.made]
+        made = [make() for make in plan.made]
         if layout.cells:
             self._launch("backward", spec, plan, _addresses(plan, given, made), scalars)
         a, b, c = gradients.parts
@@ -259,8 +261,7 @@ class Launcher:
 
 def _addresses(plan: Plan, given: Sequence[Tensor | None], made: Sequence[Tensor]) -> list[int]:
     """The address of each tensor of the signature."""
-    starts = [0 if t is None else t.data_ptr() for t in given]
-    starts += [t.data_ptr() for t in made]
+    starts = [0 if t is None else t.data_ptr() for t in (*given, *made)]
     starts.append(0)
     return [starts[i] + offset for i, offset in plan.places]
 

@@ -87,15 +87,23 @@ class Layer(Arguments):
         mark = self._mark(inputs, state, resets, "B, T")
         backend = self._passed_on(mark)
         if backend:
-            before = self._start(given.shape[0], given) if state is None else state
+            before = self._begin(given, backend) if state is None else state
             outputs, after = self._run(inputs, before, resets, backend)
             return self._dress(outputs, given.dtype), after
         inputs = self._enter(inputs, resets)
-        before = self._state(state, given.shape[0], given)
+        before = None if state is None else self._state(state, given.shape[0], given)
         backend = self._backend(given)
         self._remember(mark, state, given, backend)
+        if before is None:
+            before = self._begin(given, backend)
         outputs, after = self._run(inputs, before, resets, backend)
         return self._dress(outputs, self._result_dtype(given)), self._leave(after)
+
+    def _begin(self, like: Tensor, backend: str) -> Any:
+        """What sequences given no state start from; Nones where kernels start from zeros."""
+        if self._nothing is None or backend == "reference":
+            return self._start(like.shape[0], like)
+        return self._nothing
 
     def _run(
         self, inputs: tuple[Tensor, ...], state: Any, resets: Tensor | None, backend: str
@@ -233,13 +241,15 @@ class Layer(Arguments):
         backend = self._passed_on(mark)
         x = inputs[0]
         if backend:
-            taken = self._start(x.shape[0], x) if state is None else state
+            taken = self._begin(x, backend) if state is None else state
             outputs, after = self._run_step(inputs, taken, resets, backend)
             return self._dress(outputs, x.dtype), after
         entered, taken = self._enter_step(inputs, state, resets)
         # A step of a loop without kernels around it is a step of the reference.
         backend = self._backend(x) if self.KERNELS or not self.LOOPS else "reference"
         self._remember(mark, state, x, backend)
+        if taken is None:
+            taken = self._begin(x, backend)
         if backend != "reference":
             outputs, after = self._run_step(entered, taken, resets, backend)
             return self._dress(outputs, self._result_dtype(x)), self._leave(after)
@@ -271,7 +281,8 @@ class Layer(Arguments):
         self._check_alike(inputs)
         x = inputs[0]
         self._check_resets(resets, x, "B")
-        return self._strip(inputs), self._state(state, x.shape[0], x)
+        taken = None if state is None else self._state(state, x.shape[0], x)
+        return self._strip(inputs), taken
 
     def _renew(self, resets: Tensor, fresh: Any, state: Any) -> Any:
         """The state of before the first step where a (B,) mask is set, else the given one."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqc.runtime.maps import outer
 from seqc.runtime.spec import KernelSpec, state_dtype
-from seqc.runtime.tables import BLOCKS, LANES, Lie, Made, Ready, Tables
+from seqc.runtime.tables import BLOCKS, LANES, Lie, Maker, Ready, Tables, maker
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Layout:
         self.dtype = dtype
         self.wide = state_dtype(dtype)
         self.cells = self.extents[0] * math.prod(self.extents[2:])
-        self.device = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)[0].device
+        given = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)
+        self.device = next(t.device for t in given if t is not None)
         self.offsets = [self._offset(ready, *source) for source in spec.streams]
         self._check(ready)
 
@@ -247,41 +248,41 @@ class Layout:
         c = b + sum(role in ("total", "side") for role, _, _ in spec.backward)
         return Gradients(whole, places, later, (a, b, c))
 
-    def gradients(self, plan: Gradients, ready: Ready, cut: tuple[int, ...]) -> list[Made]:
+    def gradients(self, plan: Gradients, ready: Ready, cut: tuple[int, ...]) -> list[Maker]:
         """Memory for the gradients: of operands, of later streams, sums over time (or over each
         chunk) of constants' in float64, of starting states, and with resets of fresh ones (or of
         each chunk).
         """
         batch, steps = self.extents[:2]
-        of, device = Made.of, self.device
+        device = self.device
         found = [
-            of(o.shape, self.dtype, device, zero=not whole)
+            maker(o.shape, self.dtype, device, zero=not whole)
             for o, whole in zip(ready.operands, plan.whole, strict=True)
         ]
-        found += [of((batch, steps, *self.shape(x.over)), self.wide, device) for x in plan.later]
+        found += [maker((batch, steps, *self.shape(x.over)), self.wide, device) for x in plan.later]
         found += [
-            of((*cut, batch, *self.shape(axes)), torch.float64, device, zero=True)
+            maker((*cut, batch, *self.shape(axes)), torch.float64, device, zero=True)
             for role, _, axes in self.spec.backward if role == "total"
         ]  # fmt: skip
         found += [
-            of((batch, steps, *self.shape(axes)), self.wide, device)
+            maker((batch, steps, *self.shape(axes)), self.wide, device)
             for role, _, axes in self.spec.backward if role == "side"
         ]  # fmt: skip
         states = [(batch, *self.shape(axes)) for axes in self.spec.carries]
-        found += [of(s, self.wide, device) for s in states]
+        found += [maker(s, self.wide, device) for s in states]
         if ready.resets is None:
             return found
         # Zeros: of no steps at all the march writes nothing.
-        return [*found, *(of((*cut, *s), self.wide, device, zero=True) for s in states)]
+        return [*found, *(maker((*cut, *s), self.wide, device, zero=True) for s in states)]
 
-    def zeros_row(self) -> Made:
+    def zeros_row(self) -> Maker:
         """What stands for a cotangent that is zero throughout: one row, read again and again.
 
         Made at each launch that needs it: a captured graph replays its address, so the row must
         be of the capture's own memory.
         """
         lanes = self.by_axis[self.spec.lane] if self.spec.lane else 1
-        return Made.of((max(lanes, 1),), self.dtype, self.device, zero=True)
+        return maker((max(lanes, 1),), self.dtype, self.device, zero=True)
 
     def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
         """The gradients of constants from their sums over time, (B, *axes) each, and of matrices

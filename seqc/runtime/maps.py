@@ -28,21 +28,15 @@ def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def weight_of(linear: nn.Module) -> Tensor:
     """A map's weight, as ``linear.weight``, which takes three times as long."""
-    return _parameter_of(linear, "weight")
+    found = linear._parameters.get("weight")
+    # What stands for a parameter (a parametrised, normed or pruned one) lies elsewhere.
+    return linear.weight if found is None or torch.compiler.is_compiling() else found  # type: ignore[return-value]
 
 
 def bias_of(linear: nn.Module) -> Tensor:
     """A map's bias."""
-    return _parameter_of(linear, "bias")
-
-
-def _parameter_of(linear: nn.Module, name: str) -> Tensor:
-    found = linear._parameters.get(name)
-    if found is None or torch.compiler.is_compiling():
-        # What stands for a parameter (a parametrised, normed or pruned one) lies elsewhere.
-        value: Tensor = getattr(linear, name)
-        return value
-    return found
+    found = linear._parameters.get("bias")
+    return linear.bias if found is None or torch.compiler.is_compiling() else found  # type: ignore[return-value]
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

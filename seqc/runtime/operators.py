@@ -8,7 +8,7 @@ scalars, extents, dtype, and whether states are saved.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -119,21 +119,23 @@ class Direct(torch.autograd.Function):
         return (None, *_derive(ctx, ctx.kernel, ctx.needs_input_grad[1:], grads))
 
 
+#: ``Direct.apply`` without a look for transforms, for calls that none is watching: it takes longer
+#: than a small kernel.
+run_directly: Callable[..., Any] = super(torch.autograd.Function, Direct).apply
+
+
 def _keep_for_backward(
     ctx: Any, kernel: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]
 ) -> None:
     """Save the forward operator's tensors, and the states that the backward march reads back."""
     ctx.set_materialize_grads(False)
-    spec = kernel.spec
-    n, m = len(spec.outputs), len(spec.carries)
-    extra = iter(outputs[n + m :])
-    kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
-    kept += extra
-    count = kernel.tensors + m
-    ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
+    kept = [outputs[i] for i in kernel.kept]
+    count = kernel.tensors + len(kernel.spec.carries)
+    ctx.save_for_backward(*inputs[: count + 1], *kept)
     ctx.rest = inputs[count + 1 : count + 4]
-    if outputs[n + m :]:
-        ctx.mark_non_differentiable(*outputs[n + m :])
+    _, last = kernel.counts
+    if len(outputs) > last:
+        ctx.mark_non_differentiable(*outputs[last:])
 
 
 def _derive(
@@ -141,12 +143,34 @@ def _derive(
 ) -> tuple[Any, ...]:
     """Gradients of the forward operator's arguments."""
     saved = ctx.saved_tensors
-    given = grads[: len(kernel.spec.outputs) + len(kernel.spec.carries)]
+    given = grads[: kernel.counts[1]]
     if torch.is_grad_enabled() or transforming():
-        found = gradients(kernel, saved, ctx.rest, given)
+        count = kernel.tensors
+        whole = (*started(kernel, saved[:count], (None, *ctx.rest)), *saved[count:])
+        found = gradients(kernel, whole, ctx.rest, given)
+        for i in range(count):
+            if saved[i] is None:
+                found[i] = None
     else:
         found = march_back(kernel, given, saved, ctx.rest, needs)
     return (*found, None, None, None, None, None)
+
+
+def started(kernel: Any, tensors: Sequence[Tensor | None], rest: Sequence[Any]) -> Sequence[Tensor]:
+    """The forward operator's tensors, for those who need all of them: with the zeros that carries
+    start from, where they were not made.
+
+    ``rest``: its arguments from resets on, as far as the dtype.
+    """
+    given = [t for t in tensors if t is not None]
+    if len(given) == len(tensors):
+        return given
+    _, _, extents, dtype, *_ = rest
+    by_axis = dict(zip(kernel.spec.axes, extents[2:], strict=False))
+    for axes in kernel.spec.carries:
+        shape = (extents[0], *(by_axis[a] for a in axes))
+        given.append(torch.zeros(shape, dtype=state_dtype(dtype), device=given[0].device))
+    return given
 
 
 def march_back(
@@ -159,13 +183,15 @@ def march_back(
     """Gradients of the forward operator's tensors by the backward march."""
     spec = kernel.spec
     count = kernel.tensors + len(spec.carries)
+    tensors, fresh = saved[: kernel.tensors], saved[kernel.tensors : count]
     resets, kept = saved[count], saved[count + 1 :]
-    if plain([t for t in (*grads, *saved) if t is not None]):
-        full = launch_back(kernel, grads, (*saved[:count], *kept, resets, *rest))
+    if plain((*grads, *saved)):
+        target = kernel.targets["cpu" if saved[0].is_cpu else saved[0].device.type]
+        full: list[Any] = target.backward(spec, grads, tensors, fresh, kept, resets, *rest)
     else:
-        tensors = list(saved[: kernel.tensors])
-        fresh = [f for f in saved[kernel.tensors : count] if f is not None]
-        result = kernel.backward_op(list(grads), tensors, fresh, list(kept), resets, *rest)
+        whole = list(started(kernel, tensors, (None, *rest)))
+        anew = [f for f in fresh if f is not None]
+        result = kernel.backward_op(list(grads), whole, anew, list(kept), resets, *rest)
         full = list(result) if isinstance(result, (tuple, list)) else [result]
     if spec.masks:  # They have no gradient, and stand between the constants and the carries.
         place = len(spec.operands) + len(spec.constants)

@@ -63,12 +63,19 @@ class Shell(nn.Module):
     #: Whether some of its states are taken step by step between the kernels.
     LOOPS: ClassVar[bool] = False
     STREAMS: ClassVar[bool] = True
+    #: Whether kernels alone read the state that a sequence starts from, and it is zeros if none is
+    #: given: such need not be made.
+    FROM_ZEROS: ClassVar[bool] = False
     State: ClassVar[Any]
     DEFAULT_BACKEND: ClassVar[str] = "auto"
 
     backend: str
     _as_it_is: ClassVar[bool] = False
+    #: The state before the first step where it is zeros that nobody need make.
+    _nothing: ClassVar[Any] = None
     _rests: tuple[tuple[int, ...], ...] = ()
+    #: The name of the first parameter, taken apart.
+    _path: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -161,6 +168,7 @@ class Shell(nn.Module):
         holder.register_parameter(
             last, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         )
+        self._path = self._path or tuple(name.split("."))
         self._records.append(ParameterRecord(name, kind, values, fan_in))
 
     @torch.no_grad()
@@ -219,8 +227,11 @@ class Shell(nn.Module):
         super().__setattr__(name, value)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Whether tensors are the same inside and outside: each has axes, in the layer's order."""
+        """What follows from the tables."""
         super().__init_subclass__(**kwargs)
+        if cls.FROM_ZEROS:
+            cls._nothing = cls.State(*(None for _ in cls.FIELDS))
+        # Whether tensors are the same inside and outside: each has axes, in the layer's order.
         fields = [f.axes for f in cls.FIELDS]
         cls._as_it_is = not cls.AXES and all(
             all(x) for x in (cls.INPUTS.values(), cls.OUTPUTS.values(), fields)

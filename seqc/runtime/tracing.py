@@ -15,11 +15,19 @@ def transforming() -> bool:
     return torch.autograd.forward_ad._current_level >= 0
 
 
-def plain(tensors: Sequence[Tensor]) -> bool:
+def plain(tensors: Sequence[Tensor | None]) -> bool:
     """Whether the tensors are just memory: nobody is tracing, and none is of a kind of its own."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return False
-    for t in tensors:  # noqa: SIM110 (a generator takes longer than most calls have tensors)
-        if type(t) is not Tensor and type(t) is not torch.nn.Parameter:
+    for t in tensors:
+        kind = type(t)
+        if kind is not Tensor and kind is not torch.nn.Parameter and t is not None:
             return False
     return True
+
+
+def outlived(tensor: Tensor | None) -> bool:
+    """Whether a tensor was wrapped by a transform that is over: operators see through that, but
+    it has no memory of its own.
+    """
+    return tensor is not None and torch._C._functorch.is_functorch_wrapped_tensor(tensor)

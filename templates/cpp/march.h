@@ -202,7 +202,7 @@ void march(const Block<K>& at, const Work<K, S>& work, const i64 begin, const i6
       befores[j] = reinterpret_cast<const Storage*>(at.base[x.kept]) + (t - 1) * at.time[x.kept];
       if (t == 0 || anew) {
         const State* const from = reinterpret_cast<const State*>(at.base[anew ? x.fresh : x.start]);
-        for (i64 c = 0; c < at.n; ++c) narrow(began[j] + c, from[c]);
+        for (i64 c = 0; c < at.n; ++c) narrow(began[j] + c, from ? from[c] : State(0));
         befores[j] = began[j];
       }
     }

@@ -194,8 +194,8 @@ struct Entries {
     const i64 count = P::kLane >= 0 && x.inner >> P::kLane & 1 ? n : 1;
     Apart<State, kPiece> found;
     if (t == 0 || anew) {
-      const State* const from = anew ? place<x.fresh>(0) : place<x.start>(0);
-      for (i64 c = 0; c < count; ++c) found.v[c] = from[c];
+      const State* const from = anew ? place<x.fresh>(0) : all.call.base[x.start] ? place<x.start>(0) : nullptr;
+      for (i64 c = 0; c < count; ++c) found.v[c] = from ? from[c] : State(0);
     } else {
       const auto* const from = place<x.kept>(t - 1);
       for (i64 c = 0; c < count; ++c) found.v[c] = widen(from + c);

@@ -18,8 +18,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from seqc import zoo
-from seqc.runtime import cuda, tables
+from seqc.runtime import cuda
+from seqc.runtime.layout import Layout
 from seqc.runtime.operators import launch, launch_back
+from seqc.runtime.pages import LEAST_BYTES
+from seqc.runtime.tables import maker
 from tests.layer.support import build
 
 
@@ -164,15 +167,18 @@ def test_no_plan_keeps_memory(recorder: Recorder, monkeypatch: pytest.MonkeyPatc
     """A graph replays addresses: what it read must be made in its own capture, and live there."""
     kernel = kernel_of()
     rows = []
-    real = tables.Made.make
+    real = Layout.zeros_row
 
-    def make(self: Any, device: Any) -> Any:
-        made = real(self, device)
-        if self.zero and len(self.shape) == 1:  # what stands for a cotangent that is missing
-            rows.append(made)
+    def zeros_row(self: Any) -> Any:
+        make = real(self)
+
+        def made() -> torch.Tensor:  # what stands for a cotangent that is missing
+            rows.append(make())
+            return rows[-1]
+
         return made
 
-    monkeypatch.setattr(tables.Made, "make", make)
+    monkeypatch.setattr(Layout, "zeros_row", zeros_row)
     args, (y, last) = forward(kernel, "cuda:0")
     for _ in range(2):  # the output has no cotangent, the final state has one
         d_last = torch.ones_like(last)
@@ -184,3 +190,22 @@ def test_no_plan_keeps_memory(recorder: Recorder, monkeypatch: pytest.MonkeyPatc
     for plan in kernel.targets["cuda"]._plans.values():
         kept = (*vars(plan).values(), *vars(plan.layout).values())
         assert not any(isinstance(v, torch.Tensor) for v in kept)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3), (0, 4), (1,)])
+def test_what_makes_a_tensor_holds_no_memory(shape: tuple[int, ...], zero: bool) -> None:
+    make = maker(shape, torch.float32, torch.device("cpu"), zero)
+    assert [t.untyped_storage().nbytes() for t in make.args] == [0]
+    first, second = make(), make()
+    assert first.shape == shape
+    assert first.is_contiguous()
+    assert first.numel() == 0 or first.data_ptr() != second.data_ptr()
+    assert not zero or not first.any()
+
+
+def test_a_large_tensor_of_zeros_is_zeros_each_time() -> None:
+    """Its pages are those of the one before."""
+    make = maker((LEAST_BYTES // 4,), torch.float32, torch.device("cpu"), True)
+    make().fill_(1.0)
+    assert not make().any()

@@ -46,6 +46,20 @@ def test_float64_is_the_reference(name, B, T, resets, emulated: Emulate):
     assert kinds == {f"{kind}_forward", f"{kind}_backward"}
 
 
+@pytest.mark.parametrize("resets", [0.0, 0.08], ids=["whole", "resets"])
+@pytest.mark.parametrize(("B", "T"), [(1, 0), (2, 1), (55, 37), (1, 200)])
+def test_zeros_to_start_from_need_not_be_made(B, T, resets, emulated: Emulate):
+    layer = make("MinGRU")
+    assert layer.FROM_ZEROS
+    inputs, mask = inputs_of(layer, B, T), some_resets(B, T, resets) if resets else None
+    zeros = layer.State(*(torch.zeros_like(f) for f in fields_of(layer, B)))
+    emulated(layer)
+    values, slopes = everything(layer, inputs, zeros, mask)
+    got, grads = everything(layer, inputs, None, mask)
+    assert all(torch.equal(got[n], values[n]) for n in values)
+    assert all(torch.equal(grads[n], slopes[n]) for n in grads)
+
+
 @pytest.mark.parametrize("resets", [0.0, 0.01], ids=["whole", "resets"])
 @pytest.mark.parametrize("name", [*NAMES, *SPECS])
 def test_many_chunks_and_anchors(name, resets, emulated: Emulate, short_look):

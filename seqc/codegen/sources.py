@@ -52,11 +52,17 @@ STEPPING: dict[str, Callable[[], str]] = {
 }
 
 
+def sources_of(stage: KernelStage) -> tuple[str, ...]:
+    """The targets that a kernel has a source for: one that steps, C++ alone."""
+    return ("cpp",) if stage.kernel.stepped else tuple(t.lower() for t in TARGETS)
+
+
 def source_texts(stage: KernelStage, source: str) -> dict[str, str]:
     """The source of a kernel for each target that has it, as a sum of texts in Python."""
     if stage.kernel.stepped:
-        return {"cpp": f"CPP_HEADERS + CPP_STEPPING + {source} + CPP_STEPPING_ENTRIES"}
-    return {t.lower(): f"{t}_HEADERS + {source} + {t}_ENTRIES" for t in TARGETS}
+        text = f"CPP_HEADERS + CPP_STEPPING + {source} + CPP_STEPPING_ENTRIES"
+        return dict.fromkeys(sources_of(stage), text)
+    return {t: f"{t.upper()}_HEADERS + {source} + {t.upper()}_ENTRIES" for t in sources_of(stage)}
 
 
 def print_kernels(stage: KernelStage) -> str:

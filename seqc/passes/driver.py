@@ -102,9 +102,9 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
     from seqc.codegen.layer import step_lines
+    from seqc.codegen.sources import STEPPING, headers, print_kernels, sources_of
     from seqc.codegen.sources import TARGETS as SOURCES
-    from seqc.codegen.sources import headers, print_kernels
-    from seqc.ir.plan import KernelStage, LoopStage
+    from seqc.ir.plan import KernelStage, LoopStage, Plan
     from seqc.passes.pipeline import run
 
     compilation = run(read_spec(spec))
@@ -112,12 +112,18 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target == "torch":
         return module_text(compilation, tuple(p.recurrence.name for p in plans), "auto")
     parts: list[str] = []
-    if target.upper() in SOURCES and any(
-        isinstance(s, KernelStage) for p in plans for s in p.stages
-    ):
+
+    def kernels_of(plan: Plan) -> list[KernelStage]:
+        found = (s for s in plan.stages if isinstance(s, KernelStage))
+        return [s for s in found if target in sources_of(s)]
+
+    every = [s for p in plans for s in kernels_of(p)]
+    if target.upper() in SOURCES and every:
         parts.append(headers(target.upper()))
+        if any(s.kernel.stepped for s in every):
+            parts.append(STEPPING["CPP_STEPPING"]())
     for plan in plans:
-        kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
+        kernels = kernels_of(plan)
         if target == "recurrence":
             parts.append(str(plan.recurrence))
         elif target == "kernel":
@@ -128,8 +134,11 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
                 f"# {plan.recurrence.name}\ndef _single(self, inputs, state, keep):\n{body}"
             )
         elif not kernels:
-            loops = any(isinstance(s, LoopStage) for s in plan.stages)
-            why = ": it runs step by step, in plain PyTorch" if loops or not plan.stages else ""
+            steps = any(
+                isinstance(s, LoopStage) or (isinstance(s, KernelStage) and s.kernel.stepped)
+                for s in plan.stages
+            )
+            why = ": it runs step by step, in plain PyTorch" if steps or not plan.stages else ""
             parts.append(f"// {plan.recurrence.name} has no kernels{why}")
         else:
             parts += [print_kernels(s) for s in kernels]

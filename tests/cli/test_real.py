@@ -86,16 +86,37 @@ def test_a_layer_of_several_is_spoken_of_alone(
     assert line < int(place) < line + 12
 
 
-def test_commands_on_a_layer_without_a_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_on_a_layer_that_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "GRU"]) == 0
     shown = capsys.readouterr()
-    for part in ("nonlinear in h[t-1]", "sequential", "full", "loop0: step by step in PyTorch: h;"):
+    for part in ("sequential", "full", "s0: fused kernel", "steps h", "n.h.weightᵀ @"):
+        assert part in shown.out
+    assert cli.main(["emit", "GRU", "--target", "cpp"]) == 0
+    shown = capsys.readouterr()
+    assert "class Stepper" in shown.out and "struct Pass0" in shown.out
+    assert cli.main(["emit", "GRU", "--target", "cuda"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "// GRU has no kernels: it runs step by step, in plain PyTorch\n"
+
+
+def test_commands_on_a_layer_without_a_kernel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "late.seq"
+    place.write_text(
+        "layer Late\nsize input, hidden, k = 1\ninput x[t]: input\nstate h[t]: hidden\n"
+        "h[t] = tanh(linear(x[t]) + linear(h[t-k]))\noutput h[t]\n"
+    )
+    late = str(place)
+    assert cli.main(["explain", late]) == 0
+    shown = capsys.readouterr()
+    for part in ("nonlinear in h[t-k]", "sequential", "loop0: step by step in PyTorch: h;"):
         assert part in shown.out
     for target in ("cpp", "cuda"):
-        assert cli.main(["emit", "GRU", "--target", target]) == 0
+        assert cli.main(["emit", late, "--target", target]) == 0
         shown = capsys.readouterr()
-        assert shown.out == "// GRU has no kernels: it runs step by step, in plain PyTorch\n"
-    assert cli.main(["verify", "GRU", "--quick"]) == 0
+        assert shown.out == "// Late has no kernels: it runs step by step, in plain PyTorch\n"
+    assert cli.main(["verify", late, "--quick"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     said = {" ".join(row) for row in rows if row and row[0] == "kernels"}
     assert not said  # the plan, maps and a loop, is checked by the name of the backend

@@ -33,10 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
     with contextlib.suppress(ImportError):
         importlib.import_module("setuptools")
     # Before collection: a test module may compile a layer while it is imported, and must then
-    # neither find nor leave anything in the cache of the person who runs the tests.
-    folder = Path(tempfile.mkdtemp(prefix="seqc-tests-"))
+    # neither find nor leave anything in the cache of the person who runs the tests. The workers of
+    # pytest-xdist share that of the process that started them: what one compiled, all have.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = Path(os.environ["SEQC_CACHE_DIR"])
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="seqc-tests-"))
+        os.environ["SEQC_CACHE_DIR"] = str(folder)
     config.stash[_session_cache] = folder
-    os.environ["SEQC_CACHE_DIR"] = str(folder)
     # For processes that the tests start; this one is set in `_steady`, once torch is there.
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
     os.environ.setdefault("SEQC_VERIFY", "1")
@@ -46,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_session_cache, None)
-    if folder is not None:
+    if folder is not None and "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,8 @@ from seqc.runtime.cuda import CudaKernel
 #: What the emulated device holds at once: few, so that small shapes use both schedules.
 RESIDENT_THREADS = 256
 _FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-w")
+_MACHINE_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-w")
+_running = threading.Lock()  # there is one machine
 
 
 class EmulatorError(RuntimeError):
@@ -32,9 +35,21 @@ class EmulatorError(RuntimeError):
 @cache
 def emulator_header() -> str:
     """The CUDA that kernels use, as C++."""
+    return _joined("emulator_machine.h", "emulator.h")
+
+
+@cache
+def _machine() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    """What runs the threads of all emulated kernels: its library, to be kept, and its address."""
+    text = _joined("emulator_machine.h", "emulator_scheduler.h", "emulator_memory.h")
+    library = build_library(text, name="emulator", flags=_MACHINE_FLAGS)
+    library.seqc_machine.restype = ctypes.c_void_p
+    return library, ctypes.c_void_p(library.seqc_machine())
+
+
+def _joined(*names: str) -> str:
     folder = files("seqc.templates").joinpath("cuda")
-    parts = ("emulator.h", "emulator_memory.h")
-    return "\n".join(folder.joinpath(p).read_text(encoding="utf-8") for p in parts)
+    return "\n".join(folder.joinpath(n).read_text(encoding="utf-8") for n in names)
 
 
 def emulated_library(source: str, name: str, macros: tuple[str, ...]) -> ctypes.CDLL:
@@ -54,7 +69,9 @@ def emulate_launch(
     entry = getattr(library, f"seqc_launch_{function}")
     entry.restype = ctypes.c_char_p
     packed = (ctypes.c_uint64 * (len(words) // 8)).from_buffer_copy(words)
-    said = entry(blocks, 1, threads, packed, len(packed), ctypes.c_uint64(seed))
+    _, machine = _machine()
+    with _running:
+        said = entry(blocks, 1, threads, packed, len(packed), ctypes.c_uint64(seed), machine)
     if said:
         raise EmulatorError(f"{function}: {said.decode()}")
 

@@ -1,9 +1,5 @@
 // A step of a piece of lanes: what an emitted step reads, computes with and hands out.
 
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
-
 // A lambda that is called in a loop over lanes: a loop with a call left in it is not vectorised.
 #define SEQC_LAMBDA __attribute__((always_inline))
 
@@ -26,19 +22,25 @@ SEQC_INLINE void fetch(const T* p) {
 // Results too large to stay in the caches go past them: that spares reading the lines they fill.
 #if defined(__AVX__)
 constexpr bool kCanStream = true;
+typedef long long Line __attribute__((vector_size(32), may_alias));
 template <i64 kPiece, class T>
 SEQC_INLINE void stream(T* to, const T* from) {
   for (std::size_t at = 0; at < kPiece * sizeof(T); at += 32) {
-    const __m256i line = _mm256_load_si256(reinterpret_cast<const __m256i*>(reinterpret_cast<const char*>(from) + at));
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(reinterpret_cast<char*>(to) + at), line);
+    const Line line = *reinterpret_cast<const Line*>(reinterpret_cast<const char*>(from) + at);
+    Line* const place = reinterpret_cast<Line*>(reinterpret_cast<char*>(to) + at);
+#if defined(__clang__)
+    __builtin_nontemporal_store(line, place);
+#else
+    __builtin_ia32_movntdq256(place, line);
+#endif
   }
 }
-inline void settle() { _mm_sfence(); }
+inline void settle() { __builtin_ia32_sfence(); }
 #else
 constexpr bool kCanStream = false;
 template <i64 kPiece, class T>
 SEQC_INLINE void stream(T* to, const T* from) {
-  std::copy(from, from + kPiece, to);
+  copy(from, kPiece, to);
 }
 inline void settle() {}
 #endif
@@ -274,7 +276,7 @@ struct Piece {
   template <int P>
   SEQC_INLINE Partial<Piece> partial(Index<P>, const State neutral = State(0)) const {
     State* const rows = at.partials.get() + at.partial[P];
-    std::fill(rows, rows + at.rows_of(K::kPartial[P]) * kPiece, neutral);
+    fill(rows, at.rows_of(K::kPartial[P]) * kPiece, neutral);
     return {rows, K::kPartial[P], *this};
   }
   template <class... Sum>

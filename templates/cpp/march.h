@@ -20,7 +20,7 @@ struct Block {
   const u8* resets;
 
   Block(const Call<K>& c, const i64 at_row, const i64 at_block, const i64 wide)
-      : call(c), row(at_row), block(at_block), first(at_block * wide), n(std::min(wide, c.lanes() - first)), width(wide), inner(c.inner()) {
+      : call(c), row(at_row), block(at_block), first(at_block * wide), n(min(wide, c.lanes() - first)), width(wide), inner(c.inner()) {
     i64 rest = row;
     for (int a = K::kAxes - 1; a >= 0; --a) {
       if (K::kRole[a] == Role::kOuter) where[a] = rest % c.extents[a], rest /= c.extents[a];
@@ -139,12 +139,12 @@ void renew(const Block<K>& at, const Work<K, S>& work) {
     State* const rows = work.carries[j];
     const i64 count = Work<K, S>::size(at, j);
     if (j >= S::kCarries - S::kParts) {
-      std::fill(rows, rows + count, S::identity(j - (S::kCarries - S::kParts)));
+      fill(rows, count, S::identity(j - (S::kCarries - S::kParts)));
     } else if (S::kBack) {
       if (State* const left = work.left[j]) {
         for (i64 i = 0; i < count; ++i) left[i] += rows[i];
       }
-      std::fill(rows, rows + count, State(0));
+      fill(rows, count, State(0));
     } else {
       const State* const from = reinterpret_cast<const State*>(at.base[x.fresh]);
       at.walk(x.inner, x.fresh, [&](const i64 here, const i64 there) { rows[here] = from[there]; });
@@ -158,7 +158,7 @@ void flush(const Block<K>& at, const Work<K, S>& work) {
     for (int k = 0; k < K::kSums; ++k) {
       const i64 count = at.rows_of(K::kSum[k].inner) * at.width;
       for (i64 i = 0; i < count; ++i) work.totals[k][i] += work.sums[k][i];
-      std::fill(work.sums[k], work.sums[k] + count, typename K::State(0));
+      fill(work.sums[k], count, typename K::State(0));
     }
   }
 }
@@ -231,7 +231,7 @@ void march_again(const Block<K>& at, const Work<K, S>& work, const i64 begin, co
   const i64 every = at.call.every;
   const Memory<State> record(size * every);
   for (i64 from = (end - 1) / every * every; from >= begin && end > begin; from -= every) {
-    const i64 to = std::min(end, from + every);
+    const i64 to = min(end, from + every);
     for (int j = 0; j < A::kCarries; ++j) {
       const Carry x = A::kCarry[j];
       const State* const kept = reinterpret_cast<const State*>(at.base[x.kept]) + from / every * at.time[x.kept];
@@ -239,7 +239,7 @@ void march_again(const Block<K>& at, const Work<K, S>& work, const i64 begin, co
     }
     for (i64 t = from; t < to; ++t) {
       if (at.anew(t)) renew<A>(at, again);
-      std::copy(again.states.get(), again.states.get() + size, record.get() + (t - from) * size);
+      copy(again.states.get(), size, record.get() + (t - from) * size);
       if (t + 1 < to) step<A, false>(at, again, t, nullptr);
     }
     for (i64 t = to - 1; t >= from; --t) {

@@ -9,20 +9,20 @@ constexpr i64 kStreamBytes = i64(32) << 20;  // results smaller than this stay i
 template <class K>
 struct Cut {
   i64 rows, width, blocks, tasks, chunks;
-  std::vector<i64> edges;
+  Memory<i64> edges;
 
   Cut(const Call<K>& call, const i64 threads) {
     const i64 lanes = call.lanes(), steps = call.steps, cells = lanes * call.inner();
     constexpr i64 kPiece = kPieceOf<K>;
     rows = call.batch * call.outer();
     if constexpr (K::kInner) {
-      width = std::min(kPiece, lanes);
+      width = min(kPiece, lanes);
     } else {
       blocks = (lanes + kBlock - 1) / kBlock;
       // More blocks, but none narrower than a few vectors.
-      if (rows * blocks < threads) blocks = std::max(blocks, std::min((threads + rows - 1) / rows, lanes / 128));
+      if (rows * blocks < threads) blocks = max(blocks, min((threads + rows - 1) / rows, lanes / 128));
       width = (lanes + blocks - 1) / blocks;
-      width = std::min(kBlock, (width + kPiece - 1) / kPiece * kPiece);
+      width = min(kBlock, (width + kPiece - 1) / kPiece * kPiece);
     }
     blocks = (lanes + width - 1) / width;
     tasks = rows * blocks;
@@ -32,19 +32,17 @@ struct Cut {
       // costs about three quarters of a run, so the first is that much shorter.
       chunks = threads / tasks + 1;
       const double share = static_cast<double>(steps) / (static_cast<double>(chunks) - 0.25);
-      edges.push_back(0);
-      for (i64 i = 1; i < chunks; ++i) edges.push_back(static_cast<i64>(share * (static_cast<double>(i) - 0.25)));
-      edges.push_back(steps);
-      if (K::kBack) {
-        for (i64& e : edges) e = steps - e;
-      }
-      if (K::kEvery) {
-        for (i64& e : edges) e = e == steps ? e : e / call.every * call.every;
+      edges = Memory<i64>(chunks + 1);
+      for (i64 i = 0; i <= chunks; ++i) {
+        i64& e = edges.get()[i];
+        e = i == 0 ? 0 : i == chunks ? steps : static_cast<i64>(share * (static_cast<double>(i) - 0.25));
+        if (K::kBack) e = steps - e;
+        if (K::kEvery) e = e == steps ? e : e / call.every * call.every;
       }
     }
   }
-  i64 begin(const Call<K>& call, const i64 chunk) const { return chunks == 1 ? 0 : edges[chunk + (K::kBack ? 1 : 0)]; }
-  i64 end(const Call<K>& call, const i64 chunk) const { return chunks == 1 ? call.steps : edges[chunk + (K::kBack ? 0 : 1)]; }
+  i64 begin(const Call<K>& call, const i64 chunk) const { return chunks == 1 ? 0 : edges.get()[chunk + (K::kBack ? 1 : 0)]; }
+  i64 end(const Call<K>& call, const i64 chunk) const { return chunks == 1 ? call.steps : edges.get()[chunk + (K::kBack ? 0 : 1)]; }
 };
 
 // Whether results go past the caches: there is much of them, and rows start at cache lines.
@@ -146,7 +144,7 @@ class Run {
   // its start; then the chunks run.
   void in_chunks() const {
     const i64 tasks = cut_.tasks, chunks = cut_.chunks;
-    std::vector<Work<K, S>> works(tasks * chunks);  // chunk after chunk
+    Several<Work<K, S>> works(tasks * chunks);  // chunk after chunk
     for (i64 job = 0; job < tasks * chunks; ++job) works[job] = Work<K, S>(block(job % tasks));
     for (i64 task = 0; task < tasks; ++task) load_starts(block(task), works[task]);
     if constexpr (S::kCarries > 0) {
@@ -164,12 +162,12 @@ class Run {
 
   // What enters each chunk of the carries of scan kScan, those of earlier scans being known.
   template <int kScan>
-  void summarise(std::vector<Work<K, S>>& works) const {
+  void summarise(const Several<Work<K, S>>& works) const {
     using L = typename K::template Lift<kScan>;
     using Law = typename K::template Law<kScan>;
     const i64 tasks = cut_.tasks, chunks = cut_.chunks;
     constexpr int kRunning = L::kCarries - L::kParts;
-    std::vector<Work<K, L>> maps(tasks * chunks);
+    const Several<Work<K, L>> maps(tasks * chunks);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
     for (i64 job = kScan ? tasks : 0; job < tasks * (chunks - 1); ++job) {
       const i64 chunk = job / tasks;
@@ -178,16 +176,16 @@ class Run {
         // Its carries leave for chunk 1; what it started from is not needed any more.
         main(at, works[job], cut_.begin(call_, 0), cut_.end(call_, 0));
         for (int j = 0; j < S::kCarries; ++j) {
-          std::copy_n(works[job].carries[j], Work<K, S>::size(at, j), works[tasks + job].carries[j]);
+          copy(works[job].carries[j], Work<K, S>::size(at, j), works[tasks + job].carries[j]);
         }
       } else {
         maps[job] = Work<K, L>(at);
         const Work<K, L>& map = maps[job];
         for (int j = 0; j < kRunning; ++j) {
-          std::copy_n(works[job].carries[L::kRunning[j]], Work<K, L>::size(at, j), map.carries[j]);
+          copy(works[job].carries[L::kRunning[j]], Work<K, L>::size(at, j), map.carries[j]);
         }
         for (int p = 0; p < L::kParts; ++p) {
-          std::fill_n(map.carries[kRunning + p], Work<K, L>::size(at, kRunning + p), L::identity(p));
+          fill(map.carries[kRunning + p], Work<K, L>::size(at, kRunning + p), L::identity(p));
         }
         go<L, false>(at, map, cut_.begin(call_, chunk), cut_.end(call_, chunk));
       }

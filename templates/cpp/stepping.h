@@ -5,8 +5,10 @@
 // Matrices are packed once a call.  Threads share the batch, or where that is small the entries:
 // then they meet between passes that need one another's.
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
+#include <vector>
 #if defined(_OPENMP)
 #include <omp.h>
 #endif

@@ -1,11 +1,7 @@
 // The tables in which a launcher hands a kernel's tensors over, and memory for what it works on.
 
-#include <algorithm>
 #include <cstdlib>
-#include <memory>
-#include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace seqc {
 
@@ -23,26 +19,49 @@ SEQC_INLINE void each(F&& f) {
 }
 
 template <class K, Kind kind>
-using Element = std::conditional_t<
-    kind == Kind::kStorage, typename K::Storage,
-    std::conditional_t<kind == Kind::kState, typename K::State, std::conditional_t<kind == Kind::kTruth, u8, double>>>;
+using Element = Pick<static_cast<int>(kind), typename K::Storage, typename K::State, u8, double>;  // as Kind lists them
 template <class K, int I>
 using ElementOf = Element<K, K::kTensors[I].kind>;
+
+template <class T>
+SEQC_INLINE void fill(T* const to, const i64 count, const T value) {
+  for (i64 i = 0; i < count; ++i) to[i] = value;
+}
+template <class T>
+SEQC_INLINE void copy(const T* const from, const i64 count, T* const to) {
+  for (i64 i = 0; i < count; ++i) to[i] = from[i];
+}
 
 // Memory in rows that start at cache lines.
 template <class T>
 class Memory {
  public:
   explicit Memory(const i64 count = 0) : data_(count ? static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64)) : nullptr) {
-    std::fill(data_.get(), data_.get() + count, T(0));
+    fill(data_, count, T(0));
   }
-  T* get() const { return data_.get(); }
+  Memory(Memory&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+  Memory& operator=(Memory&& other) noexcept {
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  ~Memory() { std::free(data_); }
+  T* get() const { return data_; }
 
  private:
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> data_;
+  T* data_;
+};
+
+// So many of something that has memory of its own.
+template <class T>
+class Several {
+ public:
+  explicit Several(const i64 count) : items_(new T[count]) {}
+  Several(const Several&) = delete;
+  ~Several() { delete[] items_; }
+  T& operator[](const i64 i) const { return items_[i]; }
+
+ private:
+  T* const items_;
 };
 
 // A call: extents of batch, time and the axes; of each entry its address and its strides along

@@ -37,7 +37,7 @@ for t in texts:
 @pytest.mark.slow
 def test_the_text_is_the_same_in_every_process(tmp_path: Path) -> None:
     found = []
-    for seed, folder in (("0", ROOT), ("1", tmp_path), ("2", ROOT / "tests")):
+    for seed, folder in (("0", ROOT), ("1", tmp_path)):
         done = subprocess.run(
             [sys.executable, "-c", PRINT_ALL, str(ROOT), *map(str, FILES)],
             cwd=folder,
@@ -49,7 +49,7 @@ def test_the_text_is_the_same_in_every_process(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         found.append(done.stdout.split())
     assert len(found[0]) == 5 * len(FILES) + len(SPECS)
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_the_text_does_not_tell_where_the_spec_lies(tmp_path: Path) -> None:

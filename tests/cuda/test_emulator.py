@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -72,6 +73,15 @@ def test_an_arena_is_used_as_one_array_and_then_another(seed):
         seed=seed,
     )
     assert out.tolist() == [63.0 - (i ^ 1) for i in range(64)]
+
+
+def test_launches_from_several_threads_take_turns():
+    """All kernels share one machine, of which there is one a process."""
+    outs = [numbers() for _ in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(run, REVERSE, out, seed=i) for i, out in enumerate(outs)]:
+            done.result()
+    assert all(out.tolist() == [63.0 - i for i in range(64)] for out in outs)
 
 
 def test_a_race_is_reported():

@@ -158,7 +158,9 @@ def test_a_shipped_library_needs_no_compiler(
         assert answer(9, shipped=tmp_path / "kernels") == 9
 
 
-def test_a_library_loaded_from_a_cleared_cache_is_shipped_all_the_same(tmp_path: Path) -> None:
+def test_a_library_loaded_from_a_cleared_cache_is_shipped_all_the_same(
+    tmp_path: Path, fresh_cache: Path
+) -> None:
     assert answer(10) == 10
     store.clear_cache()
     assert ship_library(source_of(10), tmp_path, name="answer", flags=FAST).is_file()
@@ -174,7 +176,7 @@ def test_a_library_loaded_from_a_cleared_cache_is_shipped_all_the_same(tmp_path:
     ],
 )
 def test_what_does_not_fit_is_said_once_and_built_here(
-    change: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, why: str, tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "kernels"
     made = ship_library(source_of(11), folder, name="answer", flags=FAST)

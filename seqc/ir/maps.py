@@ -12,22 +12,10 @@ from types import MappingProxyType
 from typing import ClassVar, TypeAlias
 
 from seqc.diagnostics import Span
+from seqc.ir.inits import Init
 
 #: A number in terms of sizes: a sum of products of sizes and whole numbers.
 Extent: TypeAlias = tuple[tuple[int | str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Init:
-    """How a parameter starts: ``kind`` and its numbers.
-
-    kinds: ``default`` (torch.nn.Linear's own for weights and biases, zeros for a
-    state), ``number`` (value,), ``normal`` (mean, std), ``uniform`` (low, high),
-    ``orthogonal`` (gain,).
-    """
-
-    kind: str = "default"
-    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +58,8 @@ class LearnedMap:
     axes: tuple[str, ...]
     bias: bool = field(default=True, kw_only=True)
     weight: Init = field(default=Init(), kw_only=True)
+    #: How the bias starts; ``default``: as torch.nn.Linear's.
+    offset: Init = field(default=Init(), kw_only=True)
     order: tuple[str, ...] = field(default=(), kw_only=True)
     span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from seqc.diagnostics import Source, Span
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
-from seqc.ir.maps import Init, LearnedMap
+from seqc.ir.inits import Init
+from seqc.ir.maps import LearnedMap
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqc.runtime.environment import BACKENDS
+from seqc.runtime.inits import draw, numbers
 from seqc.runtime.kernels import FusedKernel
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -39,7 +40,7 @@ class ParameterRecord(NamedTuple):
 
     name: str
     kind: str
-    values: tuple[float, ...]
+    values: tuple[Any, ...]
     fan_in: int
 
 
@@ -147,7 +148,7 @@ class Shell(nn.Module):
         name: str,
         shape: tuple[int, ...],
         kind: str = "default",
-        values: tuple[float, ...] = (),
+        values: tuple[Any, ...] = (),
         fan_in: int = 0,
     ) -> None:
         """Declare ``name`` (dots make submodules, so that state_dict reads like the spec)."""
@@ -161,37 +162,20 @@ class Shell(nn.Module):
         holder.register_parameter(
             last, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         )
+        values = numbers(f"{type(self).__name__}: parameter {name!r}", kind, values)
         self._records.append(ParameterRecord(name, kind, values, fan_in))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw every parameter anew from the distribution that the spec gives it.
 
-        ``default`` is torch.nn.Linear's: uniform in ±1/sqrt(fan in) for weights
-        and biases; other parameters without an init start at zero.
+        Where it gives none, a map's weights and biases are uniform in ±1/sqrt(fan in), as
+        torch.nn.Linear's; other parameters start at zero. Numbers in terms of sizes and hypers
+        are those of the layer as it was built.
         """
         for name, kind, values, fan_in in self._records:
             p = self.get_parameter(name)
-            match kind:
-                case "default" if fan_in > 0:
-                    bound = 1 / math.sqrt(fan_in)
-                    p.uniform_(-bound, bound)
-                case "default":
-                    p.zero_()
-                case "number":
-                    p.fill_(values[0])
-                case "normal":
-                    p.normal_(values[0], values[1])
-                case "uniform":
-                    p.uniform_(values[0], values[1])
-                case "orthogonal":
-                    gain = values[0] if values else 1.0
-                    if p.dim() >= 2:
-                        nn.init.orthogonal_(p, gain)
-                    else:
-                        p.copy_(nn.init.orthogonal_(p.new_empty(1, p.numel()), gain)[0])
-                case _:
-                    raise ValueError(f"{name}: unknown init {kind!r}")
+            draw(p, kind, values, fan_in)
 
     def extra_repr(self) -> str:
         """Sizes and hypers, as given."""

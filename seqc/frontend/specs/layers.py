@@ -20,7 +20,7 @@ from seqc.frontend.messages.problems import Problems, listing, shorten
 from seqc.frontend.specs.solves import read_solves
 from seqc.frontend.specs.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.frontend.text import syntax as s
-from seqc.ir.maps import Init
+from seqc.ir.inits import Init
 from seqc.ir.recurrence import Equation, Param, Recurrence, Solve, State
 
 LATER_STATEMENTS = {

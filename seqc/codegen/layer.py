@@ -15,7 +15,7 @@ from seqc.codegen.equations import (
     unflatten,
 )
 from seqc.codegen.loops import loop_lines
-from seqc.codegen.parameters import product_text, rows
+from seqc.codegen.parameters import product_text, stacked
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import ArrayStage, History, KernelStage, LoopStage, MapStage, Plan
@@ -257,24 +257,15 @@ class ParallelLines:
             e.value(s)
         maps = [r.maps[i] for i in stage.maps]
         first = maps[0]
-        for m in maps:
+        for m in {m.prefix: m for m in maps}.values():
             e.printer.say(m.span)
             e.printer._line_said = None
-        # A depthwise map meets its source channel by channel, so its result is turned instead.
-        turned = [m for m in maps if not m.by_channel]
-        held = [self.holder(m) for m in maps]
-        weights = [
-            rows(m, f"weight_of({of})") if m in turned else f"weight_of({of})"
-            for m, of in zip(maps, held, strict=True)
-        ]
-        biases = [
-            f"weight_of({of}).new_zeros({product_text(m.axes)})" if not m.bias
-            else rows(m, f"bias_of({of})") if m in turned
-            else f"bias_of({of})"
-            for m, of in zip(maps, held, strict=True)
-        ]  # fmt: skip
-        weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
-        bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
+        holders = {m.prefix: m for m in maps}
+        held = {prefix: self.holder(m) for prefix, m in holders.items()}
+        weights = [f"weight_of({held[m.prefix]})" for m in maps]
+        zeros = [f"{weights[i]}.new_zeros({product_text(m.axes)})" for i, m in enumerate(maps)]
+        weight = stacked(maps, weights)
+        bias = stacked(maps, [f"bias_of({held[m.prefix]})" for m in maps], zeros)
         weight, bias = f"cast({weight}, stored)", f"cast({bias}, stored)"
         if not any(m.bias for m in maps):
             bias = "None"

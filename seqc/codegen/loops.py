@@ -8,7 +8,7 @@ columns of those arguments that are there beforehand are one product for the who
 from __future__ import annotations
 
 from seqc.codegen.equations import SequenceEquations, StepEquations, unflatten
-from seqc.codegen.parameters import product_text, rows
+from seqc.codegen.parameters import product_text, stacked
 from seqc.codegen.torch_printer import Text, TorchPrinter, wrap
 from seqc.ir.graph import Node
 from seqc.ir.maps import LearnedMap
@@ -121,14 +121,10 @@ class LoopEquations(StepEquations):
         """The weight of what moves, the bias that goes with it, and the product of all else."""
         out, r = self.outer, self.recurrence
         label = maps[0].prefix.replace(".", "_")
-        weights = [rows(m, f"self.{m.prefix}.weight") for m in maps]
-        biases = [
-            rows(m, f"self.{m.prefix}.bias") if m.bias
-            else f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})"
-            for m in maps
-        ]  # fmt: skip
-        joined = [x[0] if len(maps) == 1 else f"torch.cat(({', '.join(x)}))"
-                  for x in (weights, biases)]  # fmt: skip
+        weights = [f"self.{m.prefix}.weight" for m in maps]
+        zeros = [f"{weights[i]}.new_zeros({product_text(m.axes)})" for i, m in enumerate(maps)]
+        joined = [stacked(maps, weights), stacked(maps, [f"self.{m.prefix}.bias" for m in maps],
+                  zeros)]  # fmt: skip
         weight, bias = self.namer.fresh(f"{label}_weight"), "None"
         out.lines.append(f"{weight} = {joined[0]}.to(stored)")
         if any(m.bias for m in maps):

@@ -113,9 +113,9 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
     r = plan.recurrence
     parameters: list[str] = []
     used_maps = {int(n.attrs[0]) for n in r.nodes if n.op == "map"}
-    for i, m in enumerate(r.maps):
-        if i in used_maps:
-            parameters += map_parameters(m)
+    # The parts of a bundle have their parameters together.
+    for m in {m.prefix: m for i, m in enumerate(r.maps) if i in used_maps}.values():
+        parameters += map_parameters(m)
     for p in r.params:
         init = init_text(p.init)
         parameters.append(f'self._parameter("{p.name}", {shape_text(p.declared)}, {init})')

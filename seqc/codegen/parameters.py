@@ -24,7 +24,7 @@ def extent_text(extent: Extent) -> str:
 
 def map_parameters(m: LearnedMap) -> list[str]:
     """The declarations of a learned map's weight and bias, in torch's layouts."""
-    out, fan = product_text(m.axes), extent_text(m.fan_in)
+    out, fan = extent_text(m.rows), extent_text(m.fan_in)
     shape = ", ".join(map(extent_text, m.shape))
     init = f"{init_text(m.weight, m.sources)}, {fan}"
     lines = [f'self._parameter("{m.prefix}.weight", ({shape}), {init})']
@@ -79,10 +79,45 @@ def quantity_text(value: Quantity) -> str:
     return text[1:-1] if isinstance(value, Formula) and value.op in ("+", "-", "*", "/") else text
 
 
+def block(m: LearnedMap, code: str, parts: int = 1) -> str:
+    """A map's own rows of a weight or bias: all, or its part of a bundle's and those after it."""
+    first, count = m.part
+    if parts == count:
+        return code
+    width = product_text(m.axes)
+    ends = ["" if k in (0, count) else width if k == 1 else f"{k} * {width}"
+            for k in (first, first + parts)]  # fmt: skip
+    return f"{code}[{':'.join(ends)}]"
+
+
 def rows(m: LearnedMap, code: str) -> str:
-    """A weight's or bias's text with its rows in the layer's order of axes."""
-    if not m.order:
+    """A weight's or bias's text: a map's own rows, in the layer's order of axes."""
+    code = block(m, code)
+    # A depthwise map meets its source channel by channel, so its result is turned instead.
+    if not m.order or m.by_channel:
         return code
     extents = ", ".join(f"self.{a}" for a in m.order)
     places = tuple(m.order.index(a) for a in m.axes)
     return f"turn_rows({code}, ({extents}), {places!r})"
+
+
+def stacked(maps: Sequence[LearnedMap], codes: Sequence[str], zeros: Sequence[str] = ()) -> str:
+    """The rows of several maps one below the other, from the texts of their weights or biases.
+
+    ``zeros`` stand for the rows of those without a bias. Parts of a bundle that follow one another
+    are one stretch of rows, with nothing to put together.
+    """
+    pieces: list[str] = []
+    i = 0
+    while i < len(maps):
+        m, n = maps[i], 1
+        while not m.order and [(x.prefix, x.part) for x in maps[i + n : i + n + 1]] == [
+            (m.prefix, (m.part[0] + n, m.part[1]))
+        ]:
+            n += 1
+        if zeros and not m.bias:
+            pieces += zeros[i : i + n]
+        else:
+            pieces.append(rows(m, codes[i]) if n == 1 else block(m, codes[i], n))
+        i += n
+    return pieces[0] if len(pieces) == 1 else f"torch.cat(({', '.join(pieces)}))"

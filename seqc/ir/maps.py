@@ -61,6 +61,8 @@ class LearnedMap:
     #: How the bias starts; ``default``: as torch.nn.Linear's.
     offset: Init = field(default=Init(), kw_only=True)
     order: tuple[str, ...] = field(default=(), kw_only=True)
+    #: Of a bundle's map: which block of the parameters' rows is its own, of how many.
+    part: tuple[int, int] = field(default=(0, 1), kw_only=True)
     span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
@@ -69,8 +71,20 @@ class LearnedMap:
         return self.order or self.axes
 
     @property
+    def label(self) -> str:
+        """What it is called, parts of bundles apart."""
+        k, count = self.part
+        return self.prefix if count == 1 else f"{self.prefix}.{k}"
+
+    @property
+    def rows(self) -> Extent:
+        """The rows of the parameters: an entry of the result each, those of a bundle's parts."""
+        count = self.part[1]
+        return (self.axes if count == 1 else (count, *self.axes),)
+
+    @property
     def shape(self) -> tuple[Extent, ...]:
-        """The weight's shape, its rows first: one each of the result's entries."""
+        """The weight's shape, its rows first."""
         raise NotImplementedError
 
     @property
@@ -128,7 +142,7 @@ class Linear(LearnedMap):
 
     @property
     def shape(self) -> tuple[Extent, ...]:
-        return (self.axes,), self.sources
+        return self.rows, self.sources
 
     @property
     def fan_in(self) -> Extent:
@@ -173,7 +187,7 @@ class Conv(LearnedMap):
 
     @property
     def shape(self) -> tuple[Extent, ...]:
-        return (self.axes,), (self._channels,), ((self.width,),)
+        return self.rows, (self._channels,), ((self.width,),)
 
     @property
     def fan_in(self) -> Extent:

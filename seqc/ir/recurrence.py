@@ -209,7 +209,7 @@ class Recurrence:
 
     def window_name(self, node: Node) -> str:
         """What the past of a convolution's argument is called in the layer's state."""
-        prefix = self.map_of(node).prefix
+        prefix = self.map_of(node).label
         return self.value_name(node.args[0]) or prefix.replace(".", "_") + "_past"
 
     def __str__(self) -> str:
@@ -221,7 +221,7 @@ class Recurrence:
         lines += [f"  input {i.name}: {' '.join(i.declared) or 1}" for i in self.inputs]
         lines += [f"  param {p.name}: {' '.join(p.declared) or 1}" for p in self.params]
         lines += [
-            f"  map {i} {m.kind} {m.prefix}: {' '.join(m.declared) or 1}"
+            f"  map {i} {m.kind} {m.label}: {' '.join(m.declared) or 1}"
             for i, m in enumerate(self.maps)
         ]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]

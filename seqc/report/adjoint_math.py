@@ -145,7 +145,7 @@ class _Names:
                 assert isinstance(lag, int | str)
                 name = value(str(node.attrs[0]), lag)
             case "map":
-                name = value(self.r.map_of(node).prefix, 0, "^")
+                name = value(self.r.map_of(node).label, 0, "^")
             case "param":
                 name = value(str(node.attrs[0]), None)
             case _:

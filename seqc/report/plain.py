@@ -96,7 +96,7 @@ def formulas(recurrence: Recurrence) -> Formulas:
             case "map":
                 m = recurrence.map_of(node)
                 parts = [names.get(a) or leaf(a) or "…" for a in node.args]
-                return f"{m.kind}<{m.prefix}>({', '.join(parts)})"
+                return f"{m.kind}<{m.label}>({', '.join(parts)})"
         return None
 
     return Formulas(recurrence.nodes, leaf, names)

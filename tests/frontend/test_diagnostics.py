@@ -102,6 +102,28 @@ IN_A_LAYER = [
     ("E047", "v[t] = «prefix(0.5, p, p)»\nh[t] = h[t-1] * v[t]"),
     ("E047", "v[t]: (a, b) = «prefix(0.5, p, p)»\nh[t] = h[t-1] * sum(v[t], b)"),
     ("E062", "h[t] = h[t-1] + prefix(«h[t-1]», p, p)"),
+    # bundles
+    ("E053", "g[t]: (2, a) = linear(x[t])\nh[t] = h[t-1] * «g[t]» + g[t][1]"),
+    ("E053", "g[t]: (2, a) = linear(x[t])\nh[t] = h[t-1] * «g» + g[t][0] + g[t][1]"),
+    ("E053", "g[t]: (2, a) = linear(x[t])\nh[t] = h[t-1] * g[t][«2»] + g[t][0] + g[t][1]"),
+    ("E053", "g[t]: (2, a) = linear(x[t])\nh[t] = h[t-1] * g[t][«t»] + g[t][0] + g[t][1]"),
+    (
+        "E053",
+        "g[t]: (2, a) = linear(x[t])\nf[t]: (3, a) = sigmoid(«g[t]»)\n"
+        "h[t] = h[t-1] * f[t][0] + f[t][1] + f[t][2] + g[t][1]",
+    ),
+    ("E053", "«g»: (2, a) = w\nh[t] = h[t-1] * g[t][0] + g[t][1]"),
+    ("E053", "state g[t]: «(2, a)»\ng[t] = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E053", "param g: «(2, a)» = 0\nh[t] = h[t-1] * g"),
+    ("E053", "g[t]: (2, a) = linear(x[t])\noutput «g[t]»\nh[t] = h[t-1] * g[t][0] + g[t][1]"),
+    (
+        "E022",
+        "g[t]: (2, a) = linear(x[t])\n«g_1»[t] = x[t]\nh[t] = h[t-1] * g[t][0] + g[t][1] + g_1[t]",
+    ),
+    ("E021", "g[t]: («65», a) = x[t]\nh[t] = h[t-1]"),
+    ("E021", "g[t]: («1», a) = x[t]\nh[t] = h[t-1] * g[t]"),
+    ("E021", "g[t]: (2, «2», a) = x[t]\nh[t] = h[t-1] * g[t][0] + g[t][1]"),
+    ("E048", "g[t]: (2, a) = «w * index(b)»\nh[t] = h[t-1] * g[t][0] + g[t][1]"),
     # functions
     ("E060", "h[t] = «tanh(h[t-1], 2)»"),
     ("E060", "h[t] = «softmax(h[t-1])»"),

@@ -44,6 +44,15 @@ class Symbol:
     order: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Member:
+    """Which part of which bundle an equation is: `g[t][index]` of ``count``."""
+
+    bundle: str
+    index: int
+    count: int
+
+
 @dataclass
 class Scope:
     """Everything that a layer declares, in the order of the file."""
@@ -56,6 +65,8 @@ class Scope:
     states: dict[str, s.Expr | None] = field(default_factory=dict)
     equations: dict[str, s.EquationStatement] = field(default_factory=dict)
     outputs: list[s.Target] = field(default_factory=list)
+    #: the equations that are parts of bundles
+    members: dict[str, Member] = field(default_factory=dict)
 
     def sorted(self, axes: tuple[str, ...]) -> tuple[str, ...]:
         """Axes in the layer's order."""
@@ -77,6 +88,16 @@ class Scope:
             if size.name == axis:
                 return size.alias or axis
         return axis
+
+    def shown(self, name: str) -> str:
+        """A name as the spec writes it."""
+        member = self.members.get(name)
+        return name if member is None else f"{member.bundle}[t][{member.index}]"
+
+    def owner(self, name: str) -> str:
+        """What an equation is declared as: a bundle, where it is a part of one."""
+        member = self.members.get(name)
+        return name if member is None else member.bundle
 
     def named(self, *kinds: str) -> Iterator[str]:
         """The names of some kinds."""

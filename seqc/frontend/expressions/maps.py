@@ -89,9 +89,16 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         return None
     if len(sources) < len(values) or not _shared_out(builder, expr, options, len(sources)):
         return None
+    member = builder.scope.members.get(builder.place.name)
     learned = made(
-        prefix, sources, axes, order=builder.place.order, span=expr.span, **options
-    )  # fmt: skip
+        prefix,
+        sources,
+        axes,
+        order=builder.place.order,
+        part=(0, 1) if member is None else (member.index, member.count),
+        span=expr.span,
+        **options,
+    )
     flat = learned.declared
     if learned.by_channel and set(sources[0]) == set(axes):
         learned = replace(learned, sources=(flat,))  # a channel is mapped to that of its name
@@ -261,7 +268,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
     """What the parameters are named after: the equation, and where it holds several maps, the
     equation and the map's argument."""
     place = builder.place
-    prefix = place.name
+    prefix = owner = builder.scope.owner(place.name)
     if place.maps > 1:
         names = []
         for argument in arguments:
@@ -276,7 +283,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
                 )
                 return None
             names.append(argument.base.text)
-        prefix = f"{place.name}.{'_'.join(names)}"
+        prefix = f"{owner}.{'_'.join(names)}"
     other = builder.prefixes.setdefault(prefix, expr.span)
     if other is not expr.span:
         builder.problems.error(

@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "E050": "a convolution stands in the loop of a recurrence",
     "E051": "an axis is renamed to one that the value has already",
     "E052": "an axis is renamed to one of another extent",
+    "E053": "a bundle stands where none can, or it is not said which part is meant",
     # functions and learned maps
     "E060": "a function has the wrong number of arguments",
     "E061": "a function has no such keyword argument",

@@ -17,6 +17,7 @@ from seqc.frontend.expressions.complexes import INSTEAD, without_pairs
 from seqc.frontend.expressions.maps import count_maps
 from seqc.frontend.messages.limits import MAX_TERMS
 from seqc.frontend.messages.problems import Problems, listing, shorten
+from seqc.frontend.specs.bundles import unbundle
 from seqc.frontend.specs.solves import read_solves
 from seqc.frontend.specs.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.frontend.text import syntax as s
@@ -54,7 +55,9 @@ def build_layer(
     for statement in statements:
         if isinstance(statement, s.Later):
             refuse_later(statement, problems)
+    statements, members = unbundle(statements, problems)
     scope = Declarations(problems).read(statements)
+    scope.members = members
     mentions: dict[str, tuple[Reference, ...]] = {
         name: references(e.value, scope, problems) for name, e in scope.equations.items()
     }
@@ -187,7 +190,7 @@ def _of_kind(
         axes = f"({axes})" if len(symbol.axes or ()) > 1 else axes
         builder.problems.error(
             "E070",
-            f"`{symbol.name}` is declared real, its value is complex",
+            f"`{builder.scope.owner(symbol.name)}` is declared real, its value is complex",
             expr.span,
             hint=f"declare it `complex {axes}`, or {INSTEAD}",
             related=[Label(declared.span if declared else symbol.span, "declared here")],
@@ -209,10 +212,11 @@ def _with_axes(
     extra = [a for a in found if a not in axes]
     if extra:
         place = declared.span if declared is not None else builder.scope.symbols[name].span
+        shown = builder.scope.owner(name)
         widened = ", ".join(a for a in builder.scope.axis_order if a in (*axes, *extra))
         builder.problems.error(
             "E048",
-            f"`{name}` is declared without the axis {listing(extra)} that its value has",
+            f"`{shown}` is declared without the axis {listing(extra)} that its value has",
             expr.span,
             label=f"this has ({', '.join(found)})",
             hint=f"declare `({widened})`, or reduce: `sum(…, {extra[0]})`",

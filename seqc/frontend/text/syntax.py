@@ -110,11 +110,15 @@ Expr: TypeAlias = Name | Number | Indexed | Call | Chain | Signed | Power | Comp
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """``hidden``, ``(hidden, slots)``, ``1`` (no names), or ``complex hidden`` (a qualifier)."""
+    """``hidden``, ``(hidden, slots)``, ``1`` (no names), or ``complex hidden`` (a qualifier).
+
+    ``count``: of ``(3, hidden)``, a bundle of three values of the other axes.
+    """
 
     qualifier: Name | None
     names: tuple[Name, ...]
     span: Span
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 import seqc
 from seqc.zoo import gallery
@@ -92,6 +93,14 @@ CELLS: Mapping[str, Cell] = {
 }  # fmt: skip
 
 
+class ExactHardsigmoid(nn.Module):
+    """torch.nn.Hardsigmoid with its slope in the precision of its argument."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Like sigmoid, of three straight pieces."""
+        return functional.relu6(x + 3) / 6
+
+
 def built(
     name: str, width: int, hidden: int, dtype: torch.dtype, **options: Any
 ) -> tuple[Any, Any]:
@@ -107,6 +116,9 @@ def built(
         ours = getattr(gallery, name)(**sizes, **cell.numbers, dtype=dtype, **options)
     made = getattr(torchrecurrent, cell.theirs or name)
     theirs = made(width, hidden, batch_first=True, **cell.options).to(dtype)
+    if isinstance(getattr(theirs.cells[0], "gate_act", None), nn.Hardsigmoid):
+        # Torch's derivative is a sixth in float32, whatever precision it is asked for.
+        theirs.cells[0].gate_act = ExactHardsigmoid()
     return ours, theirs
 
 

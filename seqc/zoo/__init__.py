@@ -1,6 +1,6 @@
 """The built-in layers, each a spec that cites its paper: ``seqc.zoo.MinGRU(input=64, hidden=128)``.
 
-A layer is compiled when it is first asked for, so importing this costs nothing. ``seqc.zoo.gallery``
+A layer is compiled when it is first asked for, so importing this costs nothing. ``zoo.gallery``
 holds further published cells.
 """
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from benchmarks.gallery_cells import (
     CELLS,
@@ -37,17 +36,7 @@ def layers(name: str, backend: str = "reference", spread: float = 0.6) -> tuple[
         for k, p in enumerate(theirs.cells[0].parameters()):
             p.copy_(spread * randn(*p.shape, seed=100 + k))
     give_weights(name, ours, theirs)
-    if isinstance(getattr(theirs.cells[0], "gate_act", None), nn.Hardsigmoid):
-        # Torch's derivative is a sixth in float32, whatever it is asked for.
-        theirs.cells[0].gate_act = ExactHardsigmoid()
     return ours, theirs
-
-
-class ExactHardsigmoid(nn.Module):
-    """Its value and slope in the precision of its argument."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu6(x + 3) / 6
 
 
 def a_state(name: str, ours: Any, batch: int) -> Any:

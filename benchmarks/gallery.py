@@ -49,12 +49,17 @@ of its tensor (against torch's `Hardsigmoid` with an exact slope: its own is a s
 """
 
 
+OTHERS = """\
+Besides those, held to loops of their papers' equations by `tests/zoo/test_gallery_others.py`:"""
+
+
 def lines(name: str) -> int:
-    """The lines of a layer's spec, without comments and empty ones."""
+    """The lines of a layer's spec and of its file's defs, without comments and empty ones."""
     text = gallery.source(name)
+    shared = text[: text.index("\nlayer ")].splitlines()
     begin = text.index(f"\nlayer {name}\n") + 1
     end = text.find("\nlayer ", begin)
-    block = text[begin : end if end > 0 else len(text)].splitlines()
+    block = shared + text[begin : end if end > 0 else len(text)].splitlines()
     # What stands before the next layer's own comment belongs to this one.
     return sum(bool(x.strip()) and not x.startswith("#") for x in block)
 
@@ -139,6 +144,10 @@ def page(rows: list[dict[str, Any]], about: str) -> str:
             f = row["faster"]
             shown.append(f"{f['median']:.1f} ({f['low']:.1f}–{f['high']:.1f})")
         out.append(f"| {' | '.join(shown)} |")
+    out += ["", OTHERS, "", "| cell | paper | lines | structure |", "|---|---|---|---|"]
+    for name in gallery.names():
+        if name not in CELLS:
+            out.append(f"| {name} | {paper(name)} | {lines(name)} | {structure(name)} |")
     return "\n".join(out) + "\n"
 
 

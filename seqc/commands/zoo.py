@@ -12,7 +12,7 @@ EPILOG = """\
 examples:
   seqc zoo
   seqc zoo MinGRU > mygru.seq
-  seqc zoo gallery              (further published cells: gallery.NAS and 40 more)
+  seqc zoo gallery              (further published cells, such as gallery.NAS)
   seqc zoo gallery.NAS
 """
 

@@ -1,6 +1,6 @@
 """Published cells, each a spec that cites its paper: ``zoo.gallery.NAS(input=64, hidden=128)``.
 
-Those of torchrecurrent, with its defaults and the layouts of its weights; a layer here may be a
+Those of torchrecurrent and some more; of torchrecurrent with its defaults and the layouts of its weights; a layer here may be a
 variant of one in the zoo. docs/gallery.md has the table. On a command line one is `gallery.NAS`.
 """
 

@@ -63,6 +63,8 @@ class LearnedMap:
     order: tuple[str, ...] = field(default=(), kw_only=True)
     #: Of a bundle's map: which block of the parameters' rows is its own, of how many.
     part: tuple[int, int] = field(default=(0, 1), kw_only=True)
+    #: Of a declared map, which is called with several values: which of them, from 0.
+    use: int = field(default=0, kw_only=True)
     span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
@@ -72,9 +74,10 @@ class LearnedMap:
 
     @property
     def label(self) -> str:
-        """What it is called, parts of bundles apart."""
+        """What it is called, parts of bundles and uses of one map apart."""
         k, count = self.part
-        return self.prefix if count == 1 else f"{self.prefix}.{k}"
+        found = self.prefix if count == 1 else f"{self.prefix}.{k}"
+        return f"{found}.{self.use + 1}" if self.use else found
 
     @property
     def rows(self) -> Extent:

@@ -42,6 +42,8 @@ class Declarations:
         for statement in statements:
             if isinstance(statement, s.Declaration):
                 self._declaration(statement)
+            elif isinstance(statement, s.MapStatement):
+                self._map(statement)
         for statement in statements:
             if isinstance(statement, s.EquationStatement):
                 self._equation(statement)
@@ -219,6 +221,14 @@ class Declarations:
             other = Init("number", (0.0,)) if init.kind == "number" else init
             self.scope.params.append(Param(re, symbol.axes, init, span, order=order))
             self.scope.params.append(Param(im, symbol.axes, other, span, order=order))
+
+    def _map(self, statement: s.MapStatement) -> None:
+        """`map f(u): hidden = linear(u)`."""
+        axes = resolve_axes(statement.axes, self.scope, self.problems)
+        symbol = self._declare("map", statement.name, axes)
+        if symbol is not None:
+            symbol.complex = is_complex(statement.axes)
+            self.scope.maps[statement.name.text] = statement
 
     def _some_axis(self) -> str:
         return next(reversed(self.scope.axis_order), "hidden")

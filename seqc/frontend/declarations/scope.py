@@ -20,6 +20,7 @@ KINDS = {
     "constant": "constant in time",
     "later": "a space",
     "part": "a name of the algebra",
+    "map": "a map",
 }
 #: The kinds that have a value at every step.
 SEQUENCES = frozenset({"input", "state", "equation"})
@@ -65,6 +66,8 @@ class Scope:
     states: dict[str, s.Expr | None] = field(default_factory=dict)
     equations: dict[str, s.EquationStatement] = field(default_factory=dict)
     outputs: list[s.Target] = field(default_factory=list)
+    #: the maps that are declared by themselves
+    maps: dict[str, s.MapStatement] = field(default_factory=dict)
     #: the equations that are parts of bundles
     members: dict[str, Member] = field(default_factory=dict)
 

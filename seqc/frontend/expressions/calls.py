@@ -17,6 +17,7 @@ from seqc.frontend.expressions.gradients import grafted
 from seqc.frontend.expressions.maps import learned_map
 from seqc.frontend.expressions.nodes import Call, Evaluation, SizeName
 from seqc.frontend.expressions.prefixes import prefix_mask
+from seqc.frontend.expressions.shared import shared_map
 from seqc.frontend.messages.problems import a_number, shorten
 from seqc.frontend.text import syntax as s
 from seqc.ir.maps import MAPS
@@ -34,6 +35,9 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         code, instead = LATER_FUNCTIONS[name]
         builder.error(code, f"`{name}` is not available yet", expr.span, call, hint=instead)
         return None
+    if name in builder.scope.maps:
+        result = yield shared_map(builder, expr, name, call)
+        return result
     if name not in BUILTIN and name in builder.functions:
         result = yield _define(builder, expr, name, call)
         return result

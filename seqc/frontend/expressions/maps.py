@@ -34,7 +34,7 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     """The `map` node of `linear(…)`, `conv(…)` or another learned map."""
     made = MAPS[kind]
     positional = [a.value for a in expr.arguments if a.keyword is None]
-    options = _options(builder, expr, made)
+    options = _options_of(builder, expr, made)
     positional += [
         a.value for a in expr.arguments if a.keyword is not None and a.keyword.text in made.counts
     ]
@@ -81,7 +81,7 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         return None
     axes = builder.place.axes
     sources = tuple(
-        _flattened(builder, argument, builder.axes_of(v))
+        flattened(builder, argument, builder.axes_of(v))
         for argument, v in zip(positional, values, strict=True)
         if v is not None
     )
@@ -121,6 +121,14 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         index = (len(builder.maps) - 1,)
         nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
     return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
+
+
+def map_options(
+    builder: Builder, expr: s.Call, made: type[LearnedMap], count: int
+) -> dict[str, Any] | None:
+    """The flags and starts of a map of so many arguments; None where one is wrong."""
+    options = _options_of(builder, expr, made)
+    return options if options and _shared_out(builder, expr, options, count) else None
 
 
 def _shared_out(builder: Builder, expr: s.Call, options: dict[str, Any], count: int) -> bool:
@@ -164,7 +172,7 @@ def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
     return True
 
 
-def _options(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
+def _options_of(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
     """The flags and the weight's start, by name; None where one is wrong."""
     kind, known = made.kind, (*made.counts, *made.flags, "weight")
     flags = dict(made.flags)
@@ -297,7 +305,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
     return prefix
 
 
-def _flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
+def flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
     """A map's argument's axes in the order in which they flatten: that of its declaration."""
     if isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name):
         symbol = builder.scope.symbols.get(argument.base.text)

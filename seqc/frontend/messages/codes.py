@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "E052": "an axis is renamed to one of another extent",
     "E053": "a bundle stands where none can, or it is not said which part is meant",
     # functions and learned maps
+    "E054": "a declared map is called with what does not fit it, or does not map its arguments",
     "E060": "a function has the wrong number of arguments",
     "E061": "a function has no such keyword argument",
     "E062": "an argument is not of the kind that the function takes",

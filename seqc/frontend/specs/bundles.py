@@ -201,5 +201,7 @@ def _declared(statements: Sequence[s.Statement]) -> Iterator[s.Name]:
             yield from (item.target.name for item in x.items)
         elif isinstance(x, s.EquationStatement):
             yield x.target.name
+        elif isinstance(x, s.MapStatement):
+            yield x.name
         elif isinstance(x, s.Later):
             yield from x.names

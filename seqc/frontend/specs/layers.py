@@ -15,6 +15,7 @@ from seqc.frontend.expressions.builder import Budget, Builder, Place, TooLarge
 from seqc.frontend.expressions.calls import evaluate
 from seqc.frontend.expressions.complexes import INSTEAD, without_pairs
 from seqc.frontend.expressions.maps import count_maps
+from seqc.frontend.expressions.shared import declare_maps
 from seqc.frontend.messages.limits import MAX_TERMS
 from seqc.frontend.messages.problems import Problems, listing, shorten
 from seqc.frontend.specs.bundles import unbundle
@@ -64,6 +65,7 @@ def build_layer(
     order = build_order(scope, mentions, problems)
     builder = Builder(scope, functions, problems, budget, evaluate)
     builder.algebras = algebras
+    declare_maps(builder)
     name = head.name.text
     try:
         nodes = {equation: _equation(builder, equation) for equation in order}

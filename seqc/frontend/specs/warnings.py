@@ -111,6 +111,8 @@ def warn_flat(recurrence: Recurrence, problems: Problems) -> None:
     used = _below(recurrence, lambda node: node.args)
     learning = _below(recurrence, _with_gradient)
     readers = users(nodes)
+    # A map that is called with several values learns by any of them.
+    taught = {recurrence.map_of(nodes[n]).prefix for n in learning if nodes[n].op == "map"}
     for position in sorted(used - learning):
         if len(problems.warnings) >= MAX_PROBLEMS:
             return
@@ -121,6 +123,8 @@ def warn_flat(recurrence: Recurrence, problems: Problems) -> None:
             what = f"the parameter `{name}`"
         elif node.op == "map":
             learned = recurrence.map_of(node)
+            if learned.use or (learned.prefix in taught and learned.part[1] == 1):
+                continue
             span, what = learned.span, f"the learned map `{learned.label}`"
         else:
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -204,7 +205,7 @@ class _Reader:
                 )
         return s.Axes(qualifier, tuple(names), span, count)
 
-    def _single(self, axes: s.Axes | None) -> s.Axes | None:
+    def _single(self, axes: Any) -> Any:
         """The axes of what can't be a bundle."""
         if axes is not None and axes.count is not None:
             self.problems.error(
@@ -282,6 +283,11 @@ class _Reader:
 
     def _equation(self, parts: list[Any], span: Span) -> s.EquationStatement:
         return s.EquationStatement(parts[0], parts[1], parts[2], span)
+
+    def _map(self, parts: list[Any], span: Span) -> s.MapStatement:
+        name, parameters, axes, value = parts
+        axes = replace(axes, count=None) if self._single(axes).count else axes
+        return s.MapStatement(self._word(name), parameters, axes, value, span)
 
     def _output(self, parts: list[Any], span: Span) -> s.Output:
         return s.Output(tuple(parts), span)

@@ -190,6 +190,17 @@ class EquationStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class MapStatement:
+    """``map name(u): axes = linear(u)``: a learned map that may be called with several values."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    axes: Axes
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """``output a[t], b[t]``."""
 
@@ -274,6 +285,7 @@ Statement: TypeAlias = (
     | Settings
     | Declaration
     | EquationStatement
+    | MapStatement
     | Output
     | Define
     | Gradient

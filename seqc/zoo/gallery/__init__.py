@@ -1,7 +1,8 @@
 """Published cells, each a spec that cites its paper: ``zoo.gallery.NAS(input=64, hidden=128)``.
 
-Those of torchrecurrent and some more; of torchrecurrent with its defaults and the layouts of its weights; a layer here may be a
-variant of one in the zoo. docs/gallery.md has the table. On a command line one is `gallery.NAS`.
+Those of torchrecurrent, with its defaults and the layouts of its weights, and some more; a layer
+here may be a variant of one in the zoo. docs/gallery.md has the table. On a command line one is
+`gallery.NAS`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,8 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
     seen = [r.declared(name, ()) for name in (*(i.name for i in r.inputs), *r.outputs)]
     seen += [r.declared(h.name, h.axes) for h in plan.histories]
     turned = any(list(axes) != [a for a in r.axes if a in axes] for axes in seen)
-    domains = tuple((h.name, b.sign, b.to) for h in r.hypers for b in h.domain)
+    choices = {h.name: h.options for h in r.hypers if h.options}
+    domains = tuple((h.name, b.sign, b.to) for h in r.hypers for b in h.domain if not h.options)
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
     names = "".join(f"{kernel_name(r, s)}, " for s in kernels)
     return [
@@ -77,6 +78,7 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         *([("AXES", repr(r.axes))] if turned else []),
         ("HYPERS", repr({h.name: h.default for h in r.hypers})),
         *([("DOMAINS", repr(domains))] if domains else []),
+        *([("CHOICES", repr(choices))] if choices else []),
         ("INPUTS", axes_table([(i.name, i.declared) for i in r.inputs])),
         ("STATES", axes_table([(s.name, s.declared) for s in r.states])),
         ("OUTPUTS", axes_table([(o, r.declared(o, ())) for o in r.outputs])),

@@ -40,12 +40,16 @@ class Bound:
 
 @dataclass(frozen=True)
 class Hyper:
-    """A real number that shapes nothing and may be changed on the built module, in its domain."""
+    """A real number that shapes nothing and may be changed on the built module, in its domain.
+
+    With ``options`` it is the place of one of them, chosen when the layer is built.
+    """
 
     name: str
     default: float
     span: Span | None = field(default=None, compare=False, repr=False)
     domain: tuple[Bound, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

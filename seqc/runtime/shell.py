@@ -53,6 +53,8 @@ class Shell(nn.Module):
     #: The order of axes within, that of the sizes; empty where no declaration has another.
     AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
+    #: Of each function that is chosen when a layer is built the names; the hyper is one's place.
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
     #: What hypers must keep to: (hyper, sign, a number or another hyper).
     DOMAINS: ClassVar[tuple[tuple[str, str, float | str], ...]] = ()
     INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -77,7 +79,7 @@ class Shell(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str | None = None,
-        **numbers: float,
+        **numbers: Any,
     ) -> None:
         super().__init__()
         self._take_numbers(numbers)
@@ -91,7 +93,7 @@ class Shell(nn.Module):
     def _declare(self) -> None:
         """Create the parameters (``self._parameter``)."""
 
-    def _take_numbers(self, numbers: dict[str, float]) -> None:
+    def _take_numbers(self, numbers: dict[str, Any]) -> None:
         """Check sizes and hypers by name, and set them as attributes."""
         kind = type(self).__name__
         known = [*self.SIZES, *self.HYPERS]
@@ -116,6 +118,9 @@ class Shell(nn.Module):
         hypers = {}
         for name, number in self.HYPERS.items():
             value = numbers.get(name, number)
+            if name in self.CHOICES:
+                hypers[name] = self._place(name, numbers.get(name, self.CHOICES[name][0]))
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 raise ValueError(f"{kind}: hyper {name!r} must be a number, not {value!r}")
             hypers[name] = float(value)
@@ -124,6 +129,16 @@ class Shell(nn.Module):
             self._check_domain(name, hypers)
         # Together: one at a time, each would be held to what the others were before.
         self.__dict__.update(hypers)
+
+    def _place(self, name: str, value: Any) -> float:
+        """The place of a chosen function among those that there are."""
+        names = self.CHOICES[name]
+        if value not in names:
+            raise ValueError(
+                f"{type(self).__name__}: {name} is chosen from {', '.join(map(repr, names))}; it "
+                f"can't be {value!r}"
+            )
+        return float(names.index(value))
 
     def _check_domain(self, name: str, hypers: dict[str, float]) -> None:
         """Raise where a hyper does not keep to what the spec says of it."""
@@ -180,10 +195,18 @@ class Shell(nn.Module):
     def extra_repr(self) -> str:
         """Sizes and hypers, as given."""
         numbers = [f"{n}={getattr(self, n)}" for n in self.SIZES]
-        numbers += [f"{n}={getattr(self, n):g}" for n in self.HYPERS]
+        for n in self.HYPERS:
+            number = getattr(self, n)
+            known = self.CHOICES.get(n)
+            numbers.append(f"{n}={number:g}" if known is None else f"{n}={known[int(number)]!r}")
         return ", ".join(numbers)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.CHOICES:
+            raise AttributeError(
+                f"{type(self).__name__}: {name!r} is chosen when the layer is built and stays so; "
+                "make another layer"
+            )
         if name in self.HYPERS and not isinstance(value, (int, float)):
             if not (isinstance(value, Tensor) and value.numel() == 1):
                 raise TypeError(f"hyper {name!r} must be a number, not {type(value).__name__}")

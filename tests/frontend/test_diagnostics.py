@@ -102,6 +102,16 @@ IN_A_LAYER = [
     ("E047", "v[t] = «prefix(0.5, p, p)»\nh[t] = h[t-1] * v[t]"),
     ("E047", "v[t]: (a, b) = «prefix(0.5, p, p)»\nh[t] = h[t-1] * sum(v[t], b)"),
     ("E062", "h[t] = h[t-1] + prefix(«h[t-1]», p, p)"),
+    # choices
+    ("E055", "choice f = tanh, «tahn»\nh[t] = f(h[t-1])"),
+    ("E055", "choice f = tanh, «clamp»\nh[t] = f(h[t-1])"),
+    ("E055", "choice f = tanh, «max»\nh[t] = f(h[t-1])"),
+    ("E055", "choice f = tanh, relu, «tanh»\nh[t] = f(h[t-1])"),
+    ("E060", "choice f = tanh, relu\nh[t] = «f(h[t-1], 2)»"),
+    ("E020", "choice f = tanh, relu\nh[t] = f(h[t-1]) + «f»"),
+    ("E022", "choice f = tanh, relu\n«f»[t] = x[t]\nh[t] = f(h[t-1])"),
+    ("E023", "choice «tanh» = tanh, relu\nh[t] = tanh(h[t-1])"),
+    ("E094", "choice f = tanh, relu\nhyper q > «f» = 1\nh[t] = f(h[t-1]) + q"),
     # maps that are declared
     ("E064", "map f(u): a = «tanh(linear(u))»\nh[t] = h[t-1] + f(x[t])"),
     ("E064", "map f(u): a = «conv(u, 3)»\nh[t] = h[t-1] + f(x[t])"),

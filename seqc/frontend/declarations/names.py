@@ -14,7 +14,7 @@ from seqc.frontend.messages.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.messages.problems import Problems, shorten
 from seqc.frontend.text import syntax as s
 from seqc.ir.inits import Init
-from seqc.ir.recurrence import Input, Param, Size
+from seqc.ir.recurrence import Bound, Hyper, Input, Param, Size
 
 
 class Declarations:
@@ -39,6 +39,8 @@ class Declarations:
             if isinstance(statement, s.Settings) and statement.kind == "hyper":
                 for item in statement.items:
                     read_hyper(item, self._declare("hyper", item.name), self.scope, self.problems)
+            elif isinstance(statement, s.Choice):
+                self._choice(statement)
         for statement in statements:
             if isinstance(statement, s.Declaration):
                 self._declaration(statement)
@@ -221,6 +223,16 @@ class Declarations:
             other = Init("number", (0.0,)) if init.kind == "number" else init
             self.scope.params.append(Param(re, symbol.axes, init, span, order=order))
             self.scope.params.append(Param(im, symbol.axes, other, span, order=order))
+
+    def _choice(self, statement: s.Choice) -> None:
+        """`choice act = tanh, relu`: a hyper that says which, from 0."""
+        name = statement.name.text
+        if self._declare("choice", statement.name) is not None:
+            self.scope.choices[name] = statement
+            options = tuple(o.text for o in statement.options)
+            last = Bound("<=", float(len(options) - 1))
+            domain = (Bound(">=", 0.0), last)
+            self.scope.hypers.append(Hyper(name, 0.0, statement.name.span, domain, options))
 
     def _map(self, statement: s.MapStatement) -> None:
         """`map f(u): hidden = linear(u)`."""

@@ -21,6 +21,7 @@ KINDS = {
     "later": "a space",
     "part": "a name of the algebra",
     "map": "a map",
+    "choice": "a choice of functions",
 }
 #: The kinds that have a value at every step.
 SEQUENCES = frozenset({"input", "state", "equation"})
@@ -68,6 +69,8 @@ class Scope:
     outputs: list[s.Target] = field(default_factory=list)
     #: the maps that are declared by themselves
     maps: dict[str, s.MapStatement] = field(default_factory=dict)
+    #: the functions that are chosen when the layer is built
+    choices: dict[str, s.Choice] = field(default_factory=dict)
     #: the equations that are parts of bundles
     members: dict[str, Member] = field(default_factory=dict)
 

@@ -201,7 +201,7 @@ def _declared(statements: Sequence[s.Statement]) -> Iterator[s.Name]:
             yield from (item.target.name for item in x.items)
         elif isinstance(x, s.EquationStatement):
             yield x.target.name
-        elif isinstance(x, s.MapStatement):
+        elif isinstance(x, s.MapStatement | s.Choice):
             yield x.name
         elif isinstance(x, s.Later):
             yield from x.names

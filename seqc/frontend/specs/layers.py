@@ -13,6 +13,7 @@ from seqc.frontend.declarations.scope import KINDS, SEQUENCES, Scope, Symbol, pa
 from seqc.frontend.expressions.applications import Algebras, check_applications
 from seqc.frontend.expressions.builder import Budget, Builder, Place, TooLarge
 from seqc.frontend.expressions.calls import evaluate
+from seqc.frontend.expressions.choices import check_choices
 from seqc.frontend.expressions.complexes import INSTEAD, without_pairs
 from seqc.frontend.expressions.maps import count_maps
 from seqc.frontend.expressions.shared import declare_maps
@@ -66,6 +67,7 @@ def build_layer(
     builder = Builder(scope, functions, problems, budget, evaluate)
     builder.algebras = algebras
     declare_maps(builder)
+    check_choices(builder)
     name = head.name.text
     try:
         nodes = {equation: _equation(builder, equation) for equation in order}

@@ -289,6 +289,10 @@ class _Reader:
         axes = replace(axes, count=None) if self._single(axes).count else axes
         return s.MapStatement(self._word(name), parameters, axes, value, span)
 
+    def _choice(self, parts: list[Any], span: Span) -> s.Choice:
+        name, *options = self._words(parts)
+        return s.Choice(name, tuple(options), span)
+
     def _output(self, parts: list[Any], span: Span) -> s.Output:
         return s.Output(tuple(parts), span)
 

@@ -201,6 +201,15 @@ class MapStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """``choice act = tanh, relu``: a function that is chosen when the layer is built."""
+
+    name: Name
+    options: tuple[Name, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """``output a[t], b[t]``."""
 
@@ -286,6 +295,7 @@ Statement: TypeAlias = (
     | Declaration
     | EquationStatement
     | MapStatement
+    | Choice
     | Output
     | Define
     | Gradient

@@ -59,8 +59,9 @@ def value_axes(recurrence: Recurrence, name: str) -> tuple[str, ...]:
 def tables(plan: Plan) -> list[tuple[str, str]]:
     """The class attributes that say what the layer is."""
     r = plan.recurrence
-    sizes = {s.name: s.default for s in r.sizes if s.alias is None}
+    sizes = {s.name: s.default for s in r.sizes if s.alias is None and not s.terms}
     aliases = {s.name: s.alias for s in r.sizes if s.alias is not None}
+    sums = {s.name: s.terms for s in r.sizes if s.terms}
     fields = "".join(
         f"Field({h.name!r}, {axes!r}, {h.single}, {h.lags!r}, {h.windows!r}), "
         for h, axes in ((h, r.declared(h.name, h.axes)) for h in plan.histories)
@@ -75,6 +76,7 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("SIZES", repr(sizes)),
         ("ALIASES", repr(aliases)),
+        *([("SUMS", repr(sums))] if sums else []),
         *([("AXES", repr(r.axes))] if turned else []),
         ("HYPERS", repr({h.name: h.default for h in r.hypers})),
         *([("DOMAINS", repr(domains))] if domains else []),

@@ -19,12 +19,16 @@ from seqc.ir.maps import LearnedMap
 
 @dataclass(frozen=True)
 class Size:
-    """``size a``, ``size width = 2`` (default) or ``size src = hidden`` (alias of another)."""
+    """``size a``, ``size width = 2`` (default) or ``size src = hidden`` (alias of another).
+
+    One with ``terms`` is no axis, but a lag: the sum of these, as the lag of ``h[t-1-delay]``.
+    """
 
     name: str
     default: int | None = None
     alias: str | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+    terms: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,13 @@ class Recurrence:
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    def shown_lag(self, lag: int | float | str) -> int | str:
+        """A lag as a spec writes it after ``t-``."""
+        found = next((s.terms for s in self.sizes if s.name == lag), ())
+        if found:
+            return "-".join(str(k) for k in found if k)
+        return lag if isinstance(lag, str) else int(lag)
+
     def solve(self, name: str) -> Solve | None:
         """How a state is to be solved, where the spec says."""
         found = {s.state: s for s in self.solves}
@@ -218,7 +229,10 @@ class Recurrence:
 
     def __str__(self) -> str:
         lines = [f"recurrence {self.name}"]
-        lines += [f"  size {s.name} = {s.alias or s.default}" for s in self.sizes]
+        lines += [
+            f"  size {s.name} = {' + '.join(map(str, s.terms)) or s.alias or s.default}"
+            for s in self.sizes
+        ]
         lines += [
             f"  hyper {' '.join([h.name, *map(str, h.domain)])} = {h.default}" for h in self.hypers
         ]

@@ -114,7 +114,7 @@ class _Walk:
                 key = name
                 if lag != 0:
                     key = f"past {name} {lag}"
-                    self.add(key, "past", name, f"t−{lag}", "")
+                    self.add(key, "past", name, f"t−{self.r.shown_lag(lag)}", "")
                     self.edges[name, key] = None
                 self.edges[key, target] = None
             elif node.op == "param":

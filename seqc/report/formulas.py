@@ -285,6 +285,7 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
             case "read":
                 lag = node.attrs[1]
                 assert isinstance(lag, int | str)
+                lag = r.shown_lag(lag)
                 return atom(value(str(node.attrs[0]), lag), "" if lag == 0 else "past")
         return None
 

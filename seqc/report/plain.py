@@ -92,7 +92,7 @@ def formulas(recurrence: Recurrence) -> Formulas:
                 return f"index({node.axes[0]})"
             case "read":
                 name, lag = node.attrs
-                return f"{name}[t]" if lag == 0 else f"{name}[t-{lag}]"
+                return f"{name}[t]" if lag == 0 else f"{name}[t-{recurrence.shown_lag(lag)}]"
             case "map":
                 m = recurrence.map_of(node)
                 parts = [names.get(a) or leaf(a) or "…" for a in node.args]

@@ -50,6 +50,8 @@ class Shell(nn.Module):
     SPEC: ClassVar[str] = ""
     SIZES: ClassVar[dict[str, int | None]] = {}
     ALIASES: ClassVar[dict[str, str]] = {}
+    #: Lags that are sums of sizes and numbers.
+    SUMS: ClassVar[dict[str, tuple[int | str, ...]]] = {}
     #: The order of axes within, that of the sizes; empty where no declaration has another.
     AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
@@ -115,6 +117,8 @@ class Shell(nn.Module):
             setattr(self, name, int(value))
         for alias, target in self.ALIASES.items():
             setattr(self, alias, getattr(self, target))
+        for lag, terms in self.SUMS.items():
+            setattr(self, lag, sum(k if isinstance(k, int) else self._extent(k) for k in terms))
         hypers = {}
         for name, number in self.HYPERS.items():
             value = numbers.get(name, number)

@@ -33,7 +33,7 @@ LAYER_ATTRIBUTES = _words(
     """
     backend cls cu_seqlens device dtype penalties reset resets self seqc state states step torch
     SPEC SIZES ALIASES AXES CHOICES DOMAINS HYPERS INPUTS STATES OUTPUTS FIELDS KERNELS LOOPS
-    PARALLEL STREAMS State DEFAULT_BACKEND kernel_calls reset_parameters
+    PARALLEL STREAMS SUMS State DEFAULT_BACKEND kernel_calls reset_parameters
     """
 )
 

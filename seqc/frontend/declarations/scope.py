@@ -67,6 +67,8 @@ class Scope:
     states: dict[str, s.Expr | None] = field(default_factory=dict)
     equations: dict[str, s.EquationStatement] = field(default_factory=dict)
     outputs: list[s.Target] = field(default_factory=list)
+    #: lags that are sums of sizes and numbers, by what they are called
+    sums: dict[tuple[int | str, ...], Size] = field(default_factory=dict)
     #: the maps that are declared by themselves
     maps: dict[str, s.MapStatement] = field(default_factory=dict)
     #: the functions that are chosen when the layer is built
@@ -94,6 +96,16 @@ class Scope:
             if size.name == axis:
                 return size.alias or axis
         return axis
+
+    def lag(self, terms: tuple[int | str, ...], span: Span) -> str:
+        """What a lag that is the sum of sizes (and a number) is called on the layer."""
+        found = self.sums.get(terms)
+        if found is None:
+            name = "_".join(map(str, (*terms[1:], terms[0])))
+            while name in self.symbols or any(s.name == name for s in self.sums.values()):
+                name += "_"
+            found = self.sums[terms] = Size(name, span=span, terms=terms)
+        return found.name
 
     def shown(self, name: str) -> str:
         """A name as the spec writes it."""

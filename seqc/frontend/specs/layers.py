@@ -119,7 +119,7 @@ def build_layer(
     recurrence = Recurrence(
         name,
         scope.axis_order,
-        tuple(scope.sizes),
+        (*scope.sizes, *scope.sums.values()),
         tuple(scope.hypers),
         tuple(scope.inputs),
         tuple(params),

@@ -13,6 +13,8 @@ from typing import Any
 
 from seqc.diagnostics import Label
 from seqc.frontend.declarations.scope import Member
+from seqc.frontend.expressions.builder import TooLarge
+from seqc.frontend.messages.limits import MAX_TERMS
 from seqc.frontend.messages.problems import Problems
 from seqc.frontend.text import syntax as s
 from seqc.frontend.trampoline import run
@@ -23,7 +25,10 @@ _Rewriting = Generator[Any, s.Expr, s.Expr]
 def unbundle(
     statements: Sequence[s.Statement], problems: Problems
 ) -> tuple[tuple[s.Statement, ...], dict[str, Member]]:
-    """A layer's statements with every bundle written out, and what each part is a part of."""
+    """A layer's statements with every bundle written out, and what each part is a part of.
+
+    Raises TooLarge where that is too much to write out.
+    """
     bundles = {
         x.target.name.text: x.axes.count
         for x in statements
@@ -31,6 +36,9 @@ def unbundle(
     }
     if not bundles:
         return tuple(statements), {}
+    if sum(bundles.get(x.target.name.text, 0) * _terms(x.value) for x in statements
+           if isinstance(x, s.EquationStatement)) > MAX_TERMS:  # fmt: skip
+        raise TooLarge
     members = {
         part_of(name, k): Member(name, k, count)
         for name, count in bundles.items()
@@ -50,6 +58,15 @@ def unbundle(
     for statement in statements:
         found += _written_out(statement, _Bundles(bundles, problems))
     return tuple(found), members
+
+
+def _terms(expr: s.Expr) -> int:
+    """How many terms an expression has as it is written."""
+    count, todo = 0, [expr]
+    while todo:
+        count += 1
+        todo.extend(s.children(todo.pop()))
+    return count
 
 
 def part_of(name: str, index: int) -> str:

@@ -57,7 +57,11 @@ def build_layer(
     for statement in statements:
         if isinstance(statement, s.Later):
             refuse_later(statement, problems)
-    statements, members = unbundle(statements, problems)
+    try:
+        statements, members = unbundle(statements, problems)
+    except TooLarge:
+        _too_large(head, problems)
+        return None
     scope = Declarations(problems).read(statements)
     scope.members = members
     mentions: dict[str, tuple[Reference, ...]] = {
@@ -74,12 +78,7 @@ def build_layer(
         params = list(scope.params)
         starts = {state: _start(builder, state, params) for state in scope.states}
     except TooLarge:
-        problems.error(
-            "E009",
-            f"once every def is written out, the layer comes to more than {MAX_TERMS:,} terms",
-            head.span,
-            hint="give what a def is called with again and again an equation of its own",
-        )
+        _too_large(head, problems)
         return None
     _check_states(scope, problems)
     check_applications(builder, scope, problems)
@@ -141,6 +140,16 @@ def build_layer(
     warn_outer_products(recurrence, scope, owners, problems)
     warn_flat(recurrence, problems)
     return recurrence
+
+
+def _too_large(head: s.Layer, problems: Problems) -> None:
+    problems.error(
+        "E009",
+        "once every def and bundle is written out, the layer comes to more than "
+        f"{MAX_TERMS:,} terms",
+        head.span,
+        hint="give what a def is called with again and again an equation of its own",
+    )
 
 
 def _of_parts(

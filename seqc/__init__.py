@@ -61,18 +61,24 @@ def emit(spec: Spec, *, target: str, layer: str | None = None) -> str:
 
 
 def build(
-    spec: Spec, *, layer: str | None = None, standalone: bool = False, kernels: Spec | None = None
+    spec: Spec,
+    *,
+    layer: str | None = None,
+    standalone: bool = False,
+    kernels: Spec | None = None,
+    tangents: bool = False,
 ) -> str:
     """The text of one Python module with the spec's layers (``standalone``: without seqc).
 
     ``kernels`` names a folder that C++ kernels are compiled into, for this machine's kind of CPU,
     in float32, float64, bfloat16 and float16.  The module looks for it beside its own file, under
     its own name: ``gru.py`` for ``gru_kernels``.  On another kind of CPU it warns once, and runs
-    as it would without them.
+    as it would without them.  With ``tangents`` those go along which forward mode and second
+    derivatives run on: without them, and without a compiler, these run as plain PyTorch.
     """
     from seqc.passes import build as run
 
-    return run(spec, layer=layer, standalone=standalone, kernels=kernels)
+    return run(spec, layer=layer, standalone=standalone, kernels=kernels, tangents=tangents)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,16 @@ LAWS: dict[str, tuple[str, str]] = {
         "layer L\n" + HEAD + "state h[t]: hidden\n"
         "h[t] = logaddexp(h[t-1] - softplus(w[t]), x[t])\noutput h[t]\n",
     ),
+    "since, in temporal logic": (
+        "max-min",
+        "layer L\n" + HEAD + "state h[t]: hidden = -inf\n"
+        "h[t] = max(min(h[t-1], sin(w[t])), min(x[t], 0.5))\noutput h[t]\n",
+    ),
+    "drawn along by a band": (
+        "max-min",
+        "layer L\n" + HEAD + "state h[t]: hidden = 0.3\n"
+        "h[t] = clamp(h[t-1], x[t] - 0.5 * sigmoid(w[t]), x[t] + 0.2)\noutput h[t]\n",
+    ),
     "clipped": (
         "clamped-affine",
         "layer L\n" + HEAD + "state h[t]: hidden\n"
@@ -90,6 +100,18 @@ LAWS: dict[str, tuple[str, str]] = {
         "block-min-plus",
         "layer L\n" + HEAD + "state a[t]: hidden = 3\n"
         "a[t] = min(min(a[t-1] + w[t], a[t-2] + x[t]), 2 + x[t])\noutput a[t]\n",
+    ),
+    "two states of an automaton": (
+        "block-max-min",
+        "layer L\n" + HEAD + "state a[t]: hidden = inf, b[t]: hidden = -inf\n"
+        "a[t] = min(x[t], max(a[t-1], b[t-1]))\n"
+        "b[t] = max(min(w[t], a[t-1]), min(b[t-1], 1 - x[t]))\noutput a[t], b[t]\n",
+    ),
+    "for all runs of an automaton": (
+        "block-min-max",
+        "layer L\n" + HEAD + "state a[t]: hidden = -0.5, b[t]: hidden = 1\n"
+        "a[t] = min(max(a[t-1], x[t]), max(b[t-1], w[t]))\n"
+        "b[t] = min(min(b[t-1], max(a[t-1], -w[t])), 2)\noutput a[t], b[t]\n",
     ),
     "two hidden states": (
         "block-log-affine",

@@ -55,7 +55,19 @@ state S[t]: (row, col) = learned
 S[t] = max(rename(S[t-1], row = col, col = row) + a, S[t-1] + e[t])
 output S[t]
 """
-SPECS: dict[str, str] = {"HEADS": HEADS, "VITERBI": VITERBI, "PAIRS": PAIRS, "SWAP": SWAP}
+#: An automaton whose runs are as true as their least true step.
+FUZZY = """
+layer Fuzzy
+size  src = tags, tags
+input e[t]: tags
+param edge: (src, tags) = normal(0, 1)
+state truth[t]: tags = learned
+truth[t] = min(e[t], max(min(rename(truth[t-1], tags = src), edge), src))
+output truth[t]
+"""
+SPECS: dict[str, str] = {
+    "HEADS": HEADS, "VITERBI": VITERBI, "PAIRS": PAIRS, "SWAP": SWAP, "FUZZY": FUZZY,
+}  # fmt: skip
 
 
 def sizes(name: str, tags: int = 5, lanes: int = 3) -> dict[str, Any]:

@@ -15,10 +15,18 @@ from seqc.codegen.equations import (
     unflatten,
 )
 from seqc.codegen.loops import loop_lines
-from seqc.codegen.parameters import product_text, stacked
+from seqc.codegen.parameters import block, columns_of, product_text, stacked
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
-from seqc.ir.plan import ArrayStage, History, KernelStage, LoopStage, MapStage, Plan
+from seqc.ir.plan import (
+    ArrayStage,
+    History,
+    KernelStage,
+    LoopStage,
+    MapPart,
+    MapStage,
+    Plan,
+)
 from seqc.ir.recurrence import Equation, Input, Recurrence, State
 
 
@@ -266,17 +274,22 @@ class ParallelLines:
             e.printer._line_said = None
         holders = {m.prefix: m for m in maps}
         held = {prefix: self.holder(m) for prefix, m in holders.items()}
+        some = "" if stage.arguments is None else columns_of(first, stage.arguments)
         weights = [f"weight_of({held[m.prefix]})" for m in maps]
         zeros = [f"{weights[i]}.new_zeros({product_text(m.axes)})" for i, m in enumerate(maps)]
-        weight = stacked(maps, weights)
+        weight = stacked(maps, weights, columns=some)
         bias = stacked(maps, [f"bias_of({held[m.prefix]})" for m in maps], zeros)
         weight, bias = f"cast({weight}, stored)", f"cast({bias}, stored)"
         if not any(m.bias for m in maps):
             bias = "None"
         name = e.namer.fresh(stage.name)
-        sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        if stage.arguments is None:
+            sources = e.map_sources(r.nodes[stage.nodes[0]], first)
+        else:
+            axes = (first.sources[i] for i in stage.arguments)
+            sources = list(map(e.flat, stage.sources, axes))
         self.out.append(f"{name} = {first.sequence(sources, weight, bias)}")
-        if first.by_channel and first.order:
+        if first.alone and first.order:
             apart = reordered(unflatten(name, first.order), first.order, first.axes)
             self.out.append(f"{name} = {apart}.flatten({-len(first.axes)})")
         self.packs[stage.name] = name
@@ -284,8 +297,19 @@ class ParallelLines:
         for m, node in zip(maps, stage.nodes, strict=True):
             end = f"{offset} + {product_text(m.axes)}" if offset else product_text(m.axes)
             piece = name if len(maps) == 1 else f"{name}[..., {offset or 0}:{end}]"
-            e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
+            if stage.arguments is None:
+                e.known[node] = Text(unflatten(piece, m.axes), axes=m.axes)
             offset = end
+
+    def map_part(self, part: MapPart) -> str:
+        """The columns of one argument of a learned map, or its bias."""
+        m = self.r.maps[part.map]
+        of = self.holder(m)
+        if part.argument is None:
+            own = block(m, f"bias_of({of})")
+            return f"cast({own}, wide){'' if m.axes else '[0]'}"
+        columns = columns_of(m, (part.argument,)) if len(m.sources) > 1 else ""
+        return f"cast({block(m, f'weight_of({of}){columns}')}, wide)"
 
     def holder(self, m: LearnedMap) -> str:
         """A variable for what holds a map's parameters: a module looks its attributes up slowly."""
@@ -300,7 +324,10 @@ class ParallelLines:
             self.packs[o.value] if isinstance(o.value, str) else e.value(o.value).code
             for o in stage.operands
         ]
-        constants = [wrap(e.value(n), 0) for n in stage.constants]
+        constants = [
+            self.map_part(n) if isinstance(n, MapPart) else wrap(e.value(n), 0)
+            for n in stage.constants
+        ]
         masks = [f"keep[{self.r.sites.index(str(self.r.nodes[n].attrs[0]))}]" for n in stage.masks]
         histories = {h.name: h for h in self.plan.histories}
         starts = [

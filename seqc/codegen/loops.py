@@ -7,8 +7,9 @@ columns of those arguments that are there beforehand are one product for the who
 
 from __future__ import annotations
 
+from seqc.codegen.contractions import reordered
 from seqc.codegen.equations import SequenceEquations, StepEquations, unflatten
-from seqc.codegen.parameters import product_text, stacked
+from seqc.codegen.parameters import block, product_text, stacked
 from seqc.codegen.torch_printer import Text, TorchPrinter, wrap
 from seqc.ir.graph import Node
 from seqc.ir.maps import LearnedMap
@@ -25,7 +26,11 @@ class LoopEquations(StepEquations):
         names = {n: f"{name}_t" for n, name in self.printer.names.items()}
         self.printer = TorchPrinter(self.nodes, self.leaf, self.namer, names)
         self.within = frozenset(stage.within)
-        self.pack_of = {n: pack for pack in stage.packs for n in pack}
+        #: of maps that are matrix products; any other stands in the step as its class prints it
+        self.pack_of = {
+            n: pack for pack in stage.packs for n in pack
+            if not self.recurrence.map_of(self.nodes[n]).alone
+        }  # fmt: skip
         #: what comes from outside, as the step reads it
         self.given: dict[int, Text] = {}
         #: what goes from step to step, a field of the state each: the last step alone, or several
@@ -47,7 +52,7 @@ class LoopEquations(StepEquations):
         if not self.moving(n):
             return self.outside(n)
         if node.op == "map":
-            return self.packed(n, node)
+            return self.packed(n, node) if n in self.pack_of else self.apart(node)
         return super().leaf(n, node)
 
     def outside(self, n: int) -> Text:
@@ -116,6 +121,18 @@ class LoopEquations(StepEquations):
         for p, m, name in zip(pack, maps, names, strict=True):
             self.printer.values[p] = Text(unflatten(name, m.axes), axes=m.axes)
         return self.printer.values[n]
+
+    def apart(self, node: Node) -> Text:
+        """A learned map that shares no product; its parameters are cast once, before the loop."""
+        m = self.recurrence.map_of(node)
+        given = {"weight": "None", "bias": "None"}
+        for what in given if m.bias else ("weight",):
+            name = self.namer.fresh(f"{m.prefix.replace('.', '_')}_{what}")
+            code = block(m, f"self.{m.prefix}.{what}")
+            self.outer.lines.append(f"{name} = {code}.to(stored)")
+            given[what] = name
+        code = m.step(self.map_sources(node, m), **given)
+        return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
 
     def columns(self, node: Node, maps: list[LearnedMap]) -> tuple[str, str, str]:
         """The weight of what moves, the bias that goes with it, and the product of all else."""

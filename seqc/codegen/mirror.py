@@ -54,22 +54,38 @@ class _Mirror:
                 dim = inner.index(str(node.attrs[1])) - len(inner)
                 call = {"sum": "sum", "max": "amax", "min": "amin"}[str(node.attrs[0])]
                 return Text(f"{wrap(source, 9)}.{call}({dim})", axes=node.axes, lead=source.lead)
+            case "matrix":
+                return Text(self.constants[index], axes=(), lead=False)
+            case "product":
+                return self.product(node)
             case "rename":
                 source = self.printer.values[node.args[0]]
                 code = renamed(wrap(source, 9), self.kernel.body[node.args[0]].axes, node)
                 return Text(code, axes=node.axes, lead=source.lead)
         return None
 
+    def product(self, node: Node) -> Text:
+        """A matrix, or its transpose, times what a step has."""
+        values, of = node.args
+        matrix = self.kernel.constants[int(self.kernel.body[of].attrs[0])]
+        taken = tuple(map(str, node.attrs[1:]))
+        shared, rows = matrix.axes[: matrix.shared], matrix.axes[matrix.shared :]
+        columns, turned = matrix.columns or (), matrix.turned
+        if node.attrs[0]:
+            rows, columns, turned = columns, rows, not turned
+        given = align(self.printer.values[values], taken).code
+        shapes = ", ".join(f"({self.extents(axes)})" for axes in (shared, rows, columns))
+        code = f"multiplied({given}, {self.printer.values[of].code}, {shapes}, {turned})"
+        return self.printer.keep(-1, Text(code, axes=node.axes), "product")
+
+    def extents(self, axes: tuple[str, ...]) -> str:
+        """The extents of some axes, each with a comma."""
+        every = (*self.kernel.axes, *self.stage.other_axes)
+        return "".join(f"extents[{2 + every.index(a)}], " for a in axes)
+
     def lines(self) -> list[str]:
         """The function's body."""
-        kernel, out = self.kernel, []
-        names = {
-            a: f"extents[{2 + i}]" for i, a in enumerate((*kernel.axes, *self.stage.other_axes))
-        }
-
-        def extents(axes: tuple[str, ...]) -> str:
-            return "".join(f"{names[a]}, " for a in axes)
-
+        kernel, out, extents = self.kernel, [], self.extents
         out.append("wide = state_dtype(dtype)")
         if kernel.scalars:
             out.append(f"({', '.join(self.scalars)},) = scalars")

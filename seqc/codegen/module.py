@@ -18,7 +18,7 @@ from seqc.codegen.layer import (
 )
 from seqc.codegen.mirror import print_mirror
 from seqc.codegen.parameters import init_text, map_parameters, shape_text
-from seqc.codegen.sources import PRELUDES, TARGETS, print_kernels
+from seqc.codegen.sources import PRELUDES, STEPPING, TITLES, print_kernels, source_texts
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
 from seqc.ir.kernel import Kernel, moving, steady, symmetric
@@ -43,7 +43,7 @@ def _imports() -> dict[str, list[str]]:
         "shell": "Field",
         "ship": "ship",
         "spec": "KernelSpec state_dtype storage_dtype",
-        "steps": "begin keep_mask spread_axes spread_to",
+        "steps": "begin keep_mask multiplied spread_axes spread_to",
     }
     own = {(f, "pointwise") for f in TORCH_HELPERS - {"graft"}} | set(MAP_FUNCTIONS.items())
     runtime = {
@@ -83,17 +83,21 @@ def print_module(
     warnings: tuple[str, ...] = (),
     backend: str = "auto",
     compiled: bool = False,
+    tangents: bool = False,
 ) -> str:
     """The module's text for some layers of one spec.
 
-    ``compiled``: it takes kernels from a folder beside its file.
+    ``compiled``: it takes kernels from a folder beside its file; ``tangents``: these too.
     """
     layers = [layer_view(p, backend) for p in plans]
     shipped = [
         kernel_name(p.recurrence, s) for p in plans for s in p.stages if isinstance(s, KernelStage)
     ]
     names = ", ".join(v.name for v in layers)
-    any_kernel = any(v.kernels for v in layers)
+    kernels = [s.kernel for p in plans for s in p.stages if isinstance(s, KernelStage)]
+    preludes = PRELUDES if kernels else {}
+    if any(k.stepped for k in kernels):
+        preludes = PRELUDES | STEPPING
     text = environment().get_template("torch/module.py.jinja").render(
         title=f"{names}: recurrent layer{'s' if len(layers) > 1 else ''} for PyTorch.",
         version=version,
@@ -101,9 +105,11 @@ def print_module(
         spec=[line.rstrip() for line in spec.strip("\n").split("\n")],
         imports=_HERE,
         warnings=repr(warnings),
-        preludes={k: p() for k, p in PRELUDES.items()} if any_kernel else {},
+        preludes={k: p() for k, p in preludes.items()},
+        titles=TITLES,
         layers=layers,
         shipped=shipped if compiled else [],
+        tangents=tangents,
     )  # fmt: skip
     return text.replace(_HERE, print_imports(text), 1).rstrip() + "\n"
 
@@ -160,14 +166,14 @@ def print_kernel(name: str, stage: KernelStage) -> str:
             f'    """{stage.tangent.kernel.name}: what it is to the runtime."""',
             "    return (",
             *(f"        {line}" for line in kernel_tables(f"{name}_tangent", stage.tangent)),
-            *(f"        {line}" for line in source_lines(f"{name}_TANGENT_SOURCE")),
+            *(f"        {line}" for line in source_lines(stage, f"{name}_TANGENT_SOURCE")),
             f"        {symmetric(stage.kernel)},",
             "    )",
             "",
             "",
             f"{name} = FusedKernel(",
             *(f"    {line}" for line in kernel_tables(name, stage)),
-            *(f"    {line}" for line in source_lines(f"{name}_SOURCE")),
+            *(f"    {line}" for line in source_lines(stage, f"{name}_SOURCE")),
             f"    {name}_mirror,",
             f"    {name}_tangent,",
             ")",
@@ -175,9 +181,9 @@ def print_kernel(name: str, stage: KernelStage) -> str:
     )
 
 
-def source_lines(source: str) -> list[str]:
+def source_lines(stage: KernelStage, source: str) -> list[str]:
     """A kernel's source for each target, as Python text."""
-    lines = [f'    "{k.lower()}": {k}_HEADERS + {source} + {k}_ENTRIES,' for k in TARGETS]
+    lines = [f'    "{target}": {text},' for target, text in source_texts(stage, source).items()]
     return ["{", *lines, "},"]
 
 
@@ -187,13 +193,14 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
     saved = tuple((b.carry, saved_in(k, b.carry)) for b in back.befores)
     if stage.forward.every:  # every carry, now and then
         saved = tuple((i, -1) for i in stage.forward.kept)
+    sides = back.sides
     entries: dict[str, object] = {
         "name": name,
         "axes": k.axes,
         "others": stage.other_axes,
         "operands": tuple((o.packed, o.parts) for o in stage.operands),
         "streams": stage.sources,
-        "constants": tuple(c.axes for c in k.constants),
+        "constants": tuple(c.whole for c in k.constants),
         "masks": tuple(m.axes for m in k.masks),
         "carries": tuple(c.axes for c in k.carries),
         "scans": k.shapes,
@@ -204,9 +211,17 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
         "forward": _table(signature(stage.forward)),
         "backward": _table(signature(stage.backward, stage.forward)),
     }
-    if k.inner:
+    if k.stepped:
+        entries["stepped"] = True
+        entries["held"] = tuple(h.axes for h in stage.forward.held)
+        entries["outers"] = tuple(
+            (o.constant, *(sides.index(side) for side in ((o.left, c.axes), (o.right, c.across))),
+             c.shared, c.turned)
+            for o in back.outers for c in (back.constants[o.constant],)
+        )  # fmt: skip
+    elif k.inner:
         entries["inner"] = k.inner
-    if k.mixes or back.mixes:
+    if not k.stepped and (k.mixes or back.mixes):
         entries["mixes"] = True
     return ["KernelSpec(", *(f"    {key}={value!r}," for key, value in entries.items()), "),"]
 

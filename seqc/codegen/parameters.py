@@ -93,19 +93,22 @@ def block(m: LearnedMap, code: str, parts: int = 1) -> str:
 def rows(m: LearnedMap, code: str) -> str:
     """A weight's or bias's text: a map's own rows, in the layer's order of axes."""
     code = block(m, code)
-    # A depthwise map meets its source channel by channel, so its result is turned instead.
-    if not m.order or m.by_channel:
+    # One that goes by channel or block keeps its rows' order, so its result is turned instead.
+    if not m.order or m.alone:
         return code
     extents = ", ".join(f"self.{a}" for a in m.order)
     places = tuple(m.order.index(a) for a in m.axes)
     return f"turn_rows({code}, ({extents}), {places!r})"
 
 
-def stacked(maps: Sequence[LearnedMap], codes: Sequence[str], zeros: Sequence[str] = ()) -> str:
+def stacked(
+    maps: Sequence[LearnedMap], codes: Sequence[str], zeros: Sequence[str] = (), columns: str = ""
+) -> str:
     """The rows of several maps one below the other, from the texts of their weights or biases.
 
-    ``zeros`` stand for the rows of those without a bias. Parts of a bundle that follow one another
-    are one stretch of rows, with nothing to put together.
+    ``columns`` is an index of those that are wanted, where it is not all. ``zeros`` stand for the
+    rows of those without a bias. Parts of a bundle that follow one another are one stretch of rows,
+    with nothing to put together.
     """
     pieces: list[str] = []
     i = 0
@@ -118,6 +121,16 @@ def stacked(maps: Sequence[LearnedMap], codes: Sequence[str], zeros: Sequence[st
         if zeros and not m.bias:
             pieces += zeros[i : i + n]
         else:
-            pieces.append(rows(m, codes[i]) if n == 1 else block(m, codes[i], n))
+            # Columns are taken first: what turns rows has their order alone.
+            code = f"{codes[i]}{columns}"
+            pieces.append(rows(m, code) if n == 1 else block(m, code, n))
         i += n
     return pieces[0] if len(pieces) == 1 else f"torch.cat(({', '.join(pieces)}))"
+
+
+def columns_of(m: LearnedMap, arguments: Sequence[int]) -> str:
+    """The index of the columns of some neighbouring arguments in a weight (out, in)."""
+    begin = extent_text(m.sources[: arguments[0]]) if arguments[0] else ""
+    last = arguments[-1] + 1
+    end = extent_text(m.sources[:last]) if last < len(m.sources) else ""
+    return f"[:, {begin}:{end}]"

@@ -7,6 +7,7 @@ from functools import cache, partial
 from importlib.resources import files
 
 from seqc.codegen.kernel import print_kernel
+from seqc.codegen.stepping import print_stepped
 from seqc.ir.plan import KernelStage
 
 _HEADERS = {
@@ -21,6 +22,8 @@ _HEADERS = {
     ),
 }  # fmt: skip
 _ENTRIES = {"CPP": ("cpp/entries.h",), "CUDA": ("cuda/entries.cuh",)}
+#: What its kernels are called where a module says what its texts are.
+TITLES = {"CPP": "C++", "CUDA": "CUDA"}
 TARGETS = tuple(_HEADERS)
 
 
@@ -42,15 +45,32 @@ PRELUDES: dict[str, Callable[[], str]] = {
     for target in TARGETS
     for name, text in (("HEADERS", headers), ("ENTRIES", entries))
 }
+#: Those that a module with kernels that step holds besides.
+STEPPING: dict[str, Callable[[], str]] = {
+    "CPP_STEPPING": lambda: _joined(("cpp/stepping.h",)),
+    "CPP_STEPPING_ENTRIES": lambda: _joined(("cpp/stepping_entries.h",)),
+}
+
+
+def source_texts(stage: KernelStage, source: str) -> dict[str, str]:
+    """The source of a kernel for each target that has it, as a sum of texts in Python."""
+    if stage.kernel.stepped:
+        return {"cpp": f"CPP_HEADERS + CPP_STEPPING + {source} + CPP_STEPPING_ENTRIES"}
+    return {t.lower(): f"{t}_HEADERS + {source} + {t}_ENTRIES" for t in TARGETS}
 
 
 def print_kernels(stage: KernelStage) -> str:
     """The structs of a kernel and of its adjoint, the same text for all targets."""
-    forward = print_kernel(stage.forward, "Forward")
-    backward = print_kernel(stage.backward, "Backward", stage.forward)
+    forward, backward = structs(stage)
     # Nameless: a process holds many kernels, whose tables must not be taken for one another's.
     head, tail = "namespace seqc {\nnamespace {\n\n", "\n}  // namespace\n}  // namespace seqc\n"
     return f"{head}{forward}\n{backward}{tail}"
+
+
+def structs(stage: KernelStage) -> tuple[str, str]:
+    """The struct of a kernel, and that of its adjoint."""
+    printed = print_stepped if stage.kernel.stepped else print_kernel
+    return printed(stage.forward, "Forward"), printed(stage.backward, "Backward", stage.forward)
 
 
 def _joined(names: tuple[str, ...]) -> str:

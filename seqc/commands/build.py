@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="kernels compiled for this kind of CPU, into the folder FILE_kernels: where they fit, "
         "no compiler is needed",
     )
+    parser.add_argument(
+        "--tangents",
+        action="store_true",
+        help="with --compiled: also the kernels of forward mode and second derivatives, which "
+        "otherwise need a compiler, or run as plain PyTorch (takes twice as long)",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite whatever is there")
 
 
@@ -55,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.compiled and options.output == "-":
         raise CommandError("--compiled needs a file: kernels lie beside it", code=2)
+    if options.tangents and not options.compiled:
+        raise CommandError("--tangents goes with --compiled", code=2)
     spec = find_spec(options.spec)
     _refuse_foreign(options.output, force=options.force)
     more: dict[str, Any] = {"layer": options.layer or spec.layer, "standalone": options.standalone}
@@ -62,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
         text = seqc.build(spec.where, **more)
         write_text(options.output, text)
     else:
+        more["tangents"] = options.tangents
         text = _build_compiled(spec.where, options.output, force=options.force, **more)
     if options.output != "-":
         print(f"wrote {options.output} ({len(text.splitlines())} lines)", file=sys.stderr)

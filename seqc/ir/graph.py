@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from seqc.diagnostics import Span
-from seqc.ir.ops import COMMUTATIVE, KERNEL_LEAVES, POINTWISE, RECURRENCE_LEAVES, STRUCTURAL
+from seqc.ir.ops import (
+    COMMUTATIVE,
+    KERNEL_LEAVES,
+    MATRIX_OPS,
+    POINTWISE,
+    RECURRENCE_LEAVES,
+    STRUCTURAL,
+)
 
 Attr = str | int | float | bool
 
@@ -146,7 +153,7 @@ def rebuild(
 
 def verify_graph(graph: Graph, axis_order: Sequence[str]) -> Iterator[str]:
     """What is wrong with a graph, a line each; nothing when it is sound."""
-    known = RECURRENCE_LEAVES | KERNEL_LEAVES
+    known = RECURRENCE_LEAVES | KERNEL_LEAVES | MATRIX_OPS
     for i, node in enumerate(graph):
         where = f"%{i} = {node}"
         if any(a >= i or a < 0 for a in node.args):

@@ -26,10 +26,35 @@ class Stream:
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor (*axes,) constant in time and over the batch."""
+    """A tensor (*axes,) constant in time and over the batch.
+
+    One with ``columns`` is a matrix, (*axes, *columns): its rows are over ``axes``, of which the
+    first ``shared`` are those of its columns too (a block of the matrix each); laid out with rows
+    and columns swapped where it is ``turned``.
+    """
 
     name: str
     axes: tuple[str, ...]
+    columns: tuple[str, ...] | None = None
+    shared: int = 0
+    turned: bool = False
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is one; of a single row or column, too."""
+        return self.columns is not None
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The axes of the tensor, a matrix's as it is laid out."""
+        shared, rows = self.axes[: self.shared], self.axes[self.shared :]
+        columns = self.columns or ()
+        return (*shared, *columns, *rows) if self.turned else (*shared, *rows, *columns)
+
+    @property
+    def across(self) -> tuple[str, ...]:
+        """What a matrix's columns are over."""
+        return (*self.axes[: self.shared], *(self.columns or ()))
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,29 @@ class Before:
     name: str
     carry: int
     axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A node of another kernel's body at each step, which that kernel writes down for this one."""
+
+    name: str
+    node: int
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A part of a matrix's gradient: rows times columns, summed over time and the batch.
+
+    ``constant`` is the matrix's position; ``left`` the node over its rows, ``right`` that over its
+    columns.
+    """
+
+    name: str
+    constant: int
+    left: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -103,12 +151,16 @@ class Kernel:
     """One pass over time.
 
     leaves of ``body``: load(i) streams[i]; constant(i) constants[i]; scalar(i) scalars[i];
-    keep(i) masks[i]; prev(i) carries[i] before the step; before(i) befores[i].
+    keep(i) masks[i]; prev(i) carries[i] before the step; before(i) befores[i];
+    matrix(i) constants[i]; held(i) held[i].
 
     ``inner`` are the axes along which the body looks across cells (its ``reduce`` and ``rename``
     nodes: sums, maxima, an axis called otherwise), so that a cell has all of them.  ``backward``:
     time runs from the last step to the first, and at a reset what has arrived at the carries
     leaves, where forwards they start anew.
+
+    ``stepped``: its step has products with matrices, each of which needs all of its argument.  Then
+    every value is over axes of its own, all of which a step has (``inner`` are all of them).
     """
 
     name: str
@@ -125,6 +177,9 @@ class Kernel:
     befores: tuple[Before, ...] = ()
     totals: tuple[Total, ...] = ()
     backward: bool = False
+    stepped: bool = False
+    held: tuple[Held, ...] = ()
+    outers: tuple[Outer, ...] = ()
 
     @property
     def lane(self) -> str | None:
@@ -156,6 +211,7 @@ class Kernel:
 
     def __str__(self) -> str:
         inner = f", summing over {' '.join(self.inner)}" if self.inner else ""
+        inner += ", stepping" if self.stepped else ""
         back = ", backwards" if self.backward else ""
         lines = [f"kernel {self.name} over {' '.join(self.axes) or 1}{inner}{back}"]
         for kind, entries in self._tables().items():
@@ -172,19 +228,33 @@ class Kernel:
         lines += [f"  carry {c.name} -> %{c.after}" for c in self.carries]
         lines += [f"  output {o.name} = %{o.node}: {' '.join(o.axes) or 1}" for o in self.outputs]
         lines += [f"  total {o.name} += %{o.node}: {' '.join(o.axes) or 1}" for o in self.totals]
+        lines += [f"  outer {o.name} += %{o.left} x %{o.right}" for o in self.outers]
         return "\n".join(lines)
 
-    def _tables(self) -> dict[str, Sequence[Stream | Constant | Mask | Before]]:
+    def _tables(self) -> dict[str, Sequence[Stream | Constant | Mask | Before | Held]]:
         """What the body reads, by the name of its leaves."""
         return {
             "load": self.streams, "constant": self.constants, "keep": self.masks,
-            "before": self.befores,
+            "before": self.befores, "held": self.held,
         }  # fmt: skip
 
     @property
     def results(self) -> tuple[Output | Total, ...]:
         """What it hands out besides its carries."""
         return (*self.outputs, *self.totals)
+
+    @property
+    def sides(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """What its outer products are of, each once: a node, and the axes it is written over."""
+        pairs = (
+            pair
+            for o in self.outers
+            for pair in (
+                (o.left, self.constants[o.constant].axes),
+                (o.right, self.constants[o.constant].across),
+            )
+        )
+        return tuple(dict.fromkeys(pairs))
 
     def problems(self) -> Iterator[str]:
         """What a verifier finds wrong; nothing when the kernel is sound."""
@@ -194,6 +264,7 @@ class Kernel:
         }
         tables["prev"] = [c.axes for c in self.carries]
         tables["scalar"] = [() for _ in self.scalars]
+        tables["matrix"] = [() for _ in self.constants]
         for n in self.body:
             table = tables.get(n.op)
             if table is None:
@@ -202,6 +273,7 @@ class Kernel:
                 yield f"{n}: no such entry"
             elif set(n.axes) != set(table[int(n.attrs[0])]):
                 yield f"{n}: its entry is over {table[int(n.attrs[0])]}"
+        yield from self._matrix_problems()
         roots = [(c.name, c.after, c.axes) for c in self.carries]
         roots += [(o.name, o.node, self.axes) for o in self.results]
         for name, node, axes in roots:
@@ -218,6 +290,33 @@ class Kernel:
             if s.law is not None and len(s.carries) != len(s.law.arguments):
                 yield f"{s.law.name} is of {len(s.law.arguments)} states, not {len(s.carries)}"
 
+    def _matrix_problems(self) -> Iterator[str]:
+        """What is wrong with products, and with gradients of matrices."""
+        for n in self.body:
+            if n.op == "matrix" and not self.constants[int(n.attrs[0])].is_matrix:
+                yield f"{n}: its entry is no matrix"
+            if n.op == "outer":
+                yield f"{n}: is nobody's gradient"
+            if n.op != "product":
+                continue
+            values, of = (self.body[a] for a in n.args)
+            if of.op != "matrix":
+                yield f"{n}: no product with a matrix"
+                continue
+            matrix = self.constants[int(of.attrs[0])]
+            rows, columns = matrix.axes, matrix.across
+            made, taken = (columns, rows) if n.attrs[0] else (rows, columns)
+            lost = set(values.axes) - set(taken) or set(n.attrs[1:]) != set(taken)
+            if set(n.axes) != set(made) or lost:
+                yield f"{n}: the matrix is over {rows} and {columns}"
+        for o in self.outers:
+            matrix = self.constants[o.constant]
+            for node, axes in ((o.left, matrix.axes), (o.right, matrix.across)):
+                if not 0 <= node < len(self.body) or set(self.body[node].axes) - set(axes):
+                    yield f"{o.name}: %{node} is not over {axes}"
+        if (self.outers or any(n.op == "product" for n in self.body)) and not self.stepped:
+            yield "products in a kernel that does not step"
+
 
 def moving(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
     """For each stream of a kernel whether its adjoint has a gradient of it."""
@@ -227,7 +326,7 @@ def moving(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
 
 def steady(kernel: Kernel, adjoint: Kernel) -> tuple[bool, ...]:
     """For each constant of a kernel whether its adjoint has a gradient of it."""
-    given = {t.name for t in adjoint.totals}
+    given = {t.name for t in adjoint.totals} | {o.name for o in adjoint.outers}
     return tuple(f"d_{c.name}" in given for c in kernel.constants)
 
 

@@ -6,8 +6,8 @@ argument a source.  Its parameters are ``{prefix}.weight`` and ``{prefix}.bias``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar, TypeAlias
 
@@ -44,6 +44,8 @@ class LearnedMap:
     arity: ClassVar[int] = 0
     #: What follows the sources, or is named: positive whole numbers or sizes.
     counts: ClassVar[tuple[str, ...]] = ()
+    #: Those of them that name an axis, and are no numbers.
+    along: ClassVar[tuple[str, ...]] = ()
     #: What is true or false, where a spec does not say.
     flags: ClassVar[Mapping[str, bool]] = MappingProxyType({"bias": True})
     #: Whether it may see steps other than the present one.
@@ -111,9 +113,18 @@ class LearnedMap:
         return self.window is not None and not self.window.causal
 
     @property
-    def by_channel(self) -> bool:
-        """Whether each channel maps to that of its name, so that it shares no matrix product."""
+    def alone(self) -> bool:
+        """Whether its rows stay where they are, so that it shares no matrix product: no other's
+        rows join them, and in a loop its columns are not cut."""
         return False
+
+    def fitted(self) -> LearnedMap:
+        """The same map, its axes in the order in which its weight has them."""
+        return self
+
+    def misfit(self, extent: Callable[[str], str]) -> tuple[str, str] | None:
+        """What is wrong with its axes, and what to do; ``extent`` names the size of an axis."""
+        return None
 
     @property
     def packing(self) -> tuple[object, ...]:
@@ -205,8 +216,20 @@ class Conv(LearnedMap):
         return Window(self.width, self.causal)
 
     @property
-    def by_channel(self) -> bool:
+    def alone(self) -> bool:
         return self.depthwise
+
+    def fitted(self) -> LearnedMap:
+        if self.depthwise and set(self.sources[0]) == set(self.axes):
+            return replace(self, sources=(self.declared,))  # a channel goes to that of its name
+        return self
+
+    def misfit(self, extent: Callable[[str], str]) -> tuple[str, str] | None:
+        (source,) = self.sources
+        if not self.depthwise or [*map(extent, source)] == [*map(extent, self.declared)]:
+            return None
+        message = f"a depthwise {self.noun} keeps its axes"
+        return message, "give the equation the argument's axes, or leave `depthwise` out"
 
     @property
     def packing(self) -> tuple[object, ...]:
@@ -223,8 +246,65 @@ class Conv(LearnedMap):
         return f"convolve({sources[0]}, {weight}, {bias}, {self.depthwise}, None)"
 
 
+@dataclass(frozen=True)
+class Blockwise(LearnedMap):
+    """``blockwise(x[t], heads)``: a matrix of its own for each head, an axis of both sides.
+
+    weight (heads * out, in), the rows of a head together: the layout of a torch.nn.Conv1d of
+    width 1 with ``groups``, less the width.
+    """
+
+    kind = "blockwise"
+    usage = "blockwise(x[t], axis, bias = true, weight = init)"
+    noun = "block-diagonal map"
+    takes = "a value and the axis of its blocks"
+    example = "blockwise(x[t], heads)"
+    arity = 1
+    counts = along = ("axis",)
+    runtime = MappingProxyType({"blockwise": "maps"})
+
+    axis: str
+
+    @property
+    def shape(self) -> tuple[Extent, ...]:
+        return self.rows, self.fan_in
+
+    @property
+    def fan_in(self) -> Extent:
+        return (tuple(a for a in self.sources[0] if a != self.axis) or (1,),)
+
+    @property
+    def factors(self) -> tuple[Extent, ...]:
+        return (self.fan_in,)
+
+    @property
+    def alone(self) -> bool:
+        return True
+
+    def fitted(self) -> LearnedMap:
+        source, out = map(self._axis_first, (self.sources[0], self.declared))
+        return replace(self, sources=(source,), order=() if out == self.axes else out)
+
+    def misfit(self, extent: Callable[[str], str]) -> tuple[str, str] | None:
+        if all(self.axis in axes for axes in (self.sources[0], self.axes)):
+            return None
+        message = f"the blocks of a {self.noun} are an axis of its argument and of its result"
+        return message, "name an axis that both have, or write `linear(…)`"
+
+    def step(self, sources: Sequence[str], weight: str, bias: str) -> str:
+        return f"blockwise({sources[0]}, {weight}, {bias}, self.{self.axis}, wide)"
+
+    def sequence(self, sources: Sequence[str], weight: str, bias: str) -> str:
+        return f"blockwise({sources[0]}, {weight}, {bias}, self.{self.axis}, None)"
+
+    def _axis_first(self, axes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(axes, key=lambda a: a != self.axis))
+
+
 #: The language's learned maps, by name.
-MAPS: Mapping[str, type[LearnedMap]] = MappingProxyType({m.kind: m for m in (Linear, Conv)})
+MAPS: Mapping[str, type[LearnedMap]] = MappingProxyType(
+    {m.kind: m for m in (Linear, Conv, Blockwise)}
+)
 #: The runtime's functions that maps are printed as, and the module that each is in.
 MAP_FUNCTIONS: Mapping[str, str] = MappingProxyType(
     {name: module for m in MAPS.values() for name, module in m.runtime.items()}

@@ -55,11 +55,20 @@ STRUCTURAL = frozenset({"map", "reduce", "cumsum", "shift", "rename", "keep"})
 #   scalar    a number known at the call        keep      a dropout mask (a truth value)
 #   prev      a carry before this step          before    a carry of another kernel before this step
 #   element   a part of a stretch of time as one function of a scan's carries
+#   matrix    a constant that is a matrix (its node is over no axes: only products read it)
+#   held      a node of another kernel's body at this step, which that kernel kept
 # and, with the axis' name in the place of the position,
 #   size      the extent of an axis             index     0, 1, … along it
 KERNEL_LEAVES = frozenset(
-    {"const", "load", "constant", "scalar", "keep", "prev", "before", "element"}
+    {"const", "load", "constant", "scalar", "keep", "prev", "before", "element", "matrix", "held"}
 )
+
+# What a kernel does with matrices (ir/kernel.py).
+#   product (turned, axis, …)  args: values, a matrix.  The matrix (turned: transposed) times the
+#                              values, taken over these axes
+#   outer                      args: values over a matrix's rows, and over its columns.  Their outer
+#                              product, summed over time and the batch: a gradient of the matrix
+MATRIX_OPS = frozenset({"product", "outer"})
 
 #: What a kernel does across its inner axes, each the end of a loop along them.
 GATHERED = frozenset({"reduce", "rename"})

@@ -100,13 +100,30 @@ class MapStage:
     """Learned maps of one source, run as one GEMM with a packed result (B, T, sum of outs).
 
     ``maps`` are positions in ``Recurrence.maps``; ``nodes`` their graph nodes;
-    ``sources`` the graph nodes of their arguments.
+    ``sources`` the graph nodes of their arguments: of all, or of those at ``arguments`` alone,
+    where a step adds what the others come to.
     """
 
     name: str
     maps: tuple[int, ...]
     nodes: tuple[int, ...]
     sources: tuple[int, ...]
+    arguments: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class MapPart:
+    """Of a learned map the columns of one argument, or (None) its bias."""
+
+    map: int
+    argument: int | None = None
+
+    def called(self, recurrence: Recurrence) -> str:
+        """Its parameter, or of one the columns of an argument."""
+        m = recurrence.maps[self.map]
+        if self.argument is None:
+            return f"{m.label}.bias"
+        return f"{m.label}.weight" + (f"[{self.argument}]" if len(m.sources) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -197,13 +214,14 @@ class FusedStage:
     """Pointwise equations and scans over one set of axes, fused into one kernel.
 
     ``sources`` gives, a stream of the kernel, its (operand, part); ``constants``, ``masks`` and
-    ``outputs`` the graph node (of the recurrence) behind each entry of the kernel's tables.
+    ``outputs`` the graph node (of the recurrence) behind each entry of the kernel's tables; a
+    constant may be a part of a learned map, too.
     """
 
     kernel: Kernel
     operands: tuple[Operand, ...]
     sources: tuple[tuple[int, int], ...]
-    constants: tuple[int, ...]
+    constants: tuple[int | MapPart, ...]
     masks: tuple[int, ...]
     outputs: tuple[int, ...]
 

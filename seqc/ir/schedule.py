@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seqc.ir.graph import Graph, verify_graph
-from seqc.ir.kernel import Kernel, Output, Total
+from seqc.ir.kernel import Held, Kernel, Output, Total
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Scheduled:
     """A kernel ready to be printed.
 
     ``kept`` are the carries whose values are kept for the way back, for every step or, with
-    ``every``, once in some dozens, those between being computed ``again``.
+    ``every``, once in some dozens, those between being computed ``again``.  ``held`` are nodes
+    of its body that it writes down for the way back.
     """
 
     kernel: Kernel
@@ -111,6 +112,7 @@ class Scheduled:
     kept: tuple[int, ...] = ()
     every: bool = False
     again: Step | None = None
+    held: tuple[Held, ...] = ()
 
     def __str__(self) -> str:
         keeps = ", ".join(self.kernel.carries[i].name for i in self.kept)
@@ -118,6 +120,7 @@ class Scheduled:
         lines = [str(self.kernel)]
         if self.kept:
             lines.append(f"  keeps {keeps} {how}")
+        lines += [f"  holds {h.name} = %{h.node}: {' '.join(h.axes) or 1}" for h in self.held]
         for part in (*([self.again] if self.again else ()), *self.segments):
             lines += ["  " + line for line in str(part).split("\n")]
         return "\n".join(lines)

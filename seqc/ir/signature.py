@@ -29,15 +29,18 @@ class Parameter:
     kept_state     of another kernel's carry, what was kept              as ``kept``
     first_state    and what it started from                              (B, *axes)
     fresh_state    and what it started anew from                         (B, *axes)
+    held_value     a node that another kernel held                       (B, T, *axes)
     start          what a carry starts from; null: zero                  (B, *axes)
     fresh          what it starts anew from at a reset; of a kernel      (B, *axes)
                    backwards in time, what leaves there; may be null
     resets         before which steps; may be null                       (B, T)
     output         what is written each step                             (B, T, *axes)
     total          a sum over time                                       (B, *axes)
+    side           what gradients of matrices are outer products of      (B, T, *axes)
     last           what a carry comes to                                 (B, *axes)
     kept           a carry's values for the way back; may be null        (B, T, *axes), or
                    (now and then)                                        (chunks, B, *axes)
+    held           a node for the way back; may be null                  (B, T, *axes)
     =============  ====================================================  ==================
 
     ``kind`` is what its elements are: ``storage`` (as tensors have them), ``state`` (as the
@@ -53,14 +56,14 @@ class Parameter:
     @property
     def moves(self) -> bool:
         """Whether it has an entry a step."""
-        return self.role in ("stream", "mask", "resets", "output")
+        return self.role in ("stream", "mask", "resets", "output", "held_value", "side", "held")
 
 
 def signature(scheduled: Scheduled, kept_by: Scheduled | None = None) -> tuple[Parameter, ...]:
     """The parameters of a kernel; ``kept_by`` is the one whose states it reads."""
     k = scheduled.kernel
     found = [Parameter(s.name, "stream", i, s.axes, "storage") for i, s in enumerate(k.streams)]
-    found += [Parameter(c.name, "constant", i, c.axes, "state") for i, c in enumerate(k.constants)]
+    found += [Parameter(c.name, "constant", i, c.whole, "state") for i, c in enumerate(k.constants)]
     found += [Parameter(m.name, "mask", i, m.axes, "truth") for i, m in enumerate(k.masks)]
     if kept_by is not None:
         for i in states_read(scheduled, kept_by):
@@ -69,6 +72,7 @@ def signature(scheduled: Scheduled, kept_by: Scheduled | None = None) -> tuple[P
             found.append(Parameter(f"{c.name}_kept", "kept_state", i, c.axes, kind))
             found.append(Parameter(f"{c.name}_first", "first_state", i, c.axes, "state"))
             found.append(Parameter(f"{c.name}_fresh_state", "fresh_state", i, c.axes, "state"))
+    found += [Parameter(h.name, "held_value", i, h.axes, "storage") for i, h in enumerate(k.held)]
     for role in ("start", "fresh"):
         found += [
             Parameter(f"{c.name}_{role}", role, i, c.axes, "state") for i, c in enumerate(k.carries)
@@ -83,6 +87,9 @@ def signature(scheduled: Scheduled, kept_by: Scheduled | None = None) -> tuple[P
         for i, t in enumerate(k.totals)
     ]
     found += [
+        Parameter(f"side{i}", "side", i, axes, "state") for i, (_, axes) in enumerate(k.sides)
+    ]
+    found += [
         Parameter(f"{c.name}_last", "last", i, c.axes, "state") for i, c in enumerate(k.carries)
     ]
     kind = "state" if scheduled.every else "storage"
@@ -90,6 +97,7 @@ def signature(scheduled: Scheduled, kept_by: Scheduled | None = None) -> tuple[P
         Parameter(f"{k.carries[i].name}_kept", "kept", i, k.carries[i].axes, kind)
         for i in scheduled.kept
     ]
+    found += [Parameter(h.name, "held", i, h.axes, "storage") for i, h in enumerate(scheduled.held)]
     return tuple(found)
 
 
@@ -108,7 +116,7 @@ def written_axes(kernel: Kernel, axes: tuple[str, ...]) -> tuple[str, ...]:
     them where the kernel sums over an axis itself, and an element a lane otherwise.
     """
     lane = [kernel.lane] if kernel.lane else []
-    if {*kernel.outer, *lane} <= set(axes):
+    if kernel.stepped or {*kernel.outer, *lane} <= set(axes):
         return axes
     if not kernel.inner:
         return kernel.axes
@@ -118,5 +126,7 @@ def written_axes(kernel: Kernel, axes: tuple[str, ...]) -> tuple[str, ...]:
 
 def summed_axes(kernel: Kernel, axes: tuple[str, ...]) -> tuple[str, ...]:
     """The axes over which a total is found, before it is summed over those that it has not."""
+    if kernel.stepped:
+        return axes
     lane = [kernel.lane] if kernel.lane else []
     return (*kernel.outer, *(a for a in kernel.inner if a in axes), *lane)

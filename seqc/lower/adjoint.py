@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 
 from seqc.ir.algebra import linear_algebra
 from seqc.ir.graph import Node, reachable, rebuild
-from seqc.ir.kernel import Before, Carry, Constant, Kernel, Output, Scan, Stream, Total
+from seqc.ir.kernel import (
+    Before,
+    Carry,
+    Constant,
+    Held,
+    Kernel,
+    Outer,
+    Output,
+    Scan,
+    Stream,
+    Total,
+)
 from seqc.ir.ops import POINTWISE
 from seqc.symbolic.differentiate import pull_back
 from seqc.symbolic.rewrite import StableBuilder
@@ -57,9 +68,10 @@ def adjoint(kernel: Kernel) -> Kernel:
         return found
 
     befores = leaves("prev", len(kernel.carries))
+    matrices = leaves("matrix", len(kernel.constants))
     loads = leaves("load", len(kernel.streams))
     constants = leaves("constant", len(kernel.constants))
-    wanted = [n for group in (befores, loads, constants) for n in group if n is not None]
+    wanted = [n for group in (befores, loads, constants, matrices) for n in group if n is not None]
     cotangents = pull_back(builder, seeds, wanted, kernel.inner, around)
 
     def result(n: int | None) -> int | None:
@@ -98,13 +110,52 @@ def adjoint(kernel: Kernel) -> Kernel:
             if (n := result(leaf)) is not None
         ),
         body=builder.graph,
+        outers=tuple(
+            Outer(f"d_{c.name}", i, left, right)
+            for i, (c, leaf) in enumerate(zip(kernel.constants, matrices, strict=True))
+            for left, right in _outers(builder, result(leaf))
+        ),
+        stepped=kernel.stepped,
         inner=kernel.inner,
         befores=tuple(
             Before(f"{c.name}_before", i, c.axes) for i, c in enumerate(kernel.carries)
         ),
         backward=not kernel.backward,
     )  # fmt: skip
-    return pruned(made)
+    products = {forward[n]: n for n, node in enumerate(kernel.body) if node.op == "product"}
+    return pruned(_holding(made, products))
+
+
+def _outers(builder: StableBuilder, n: int | None) -> list[tuple[int, int]]:
+    """The rows and columns whose outer products a matrix's gradient is the sum of."""
+    if n is None:
+        return []
+    node = builder.nodes[n]
+    if node.op == "add":
+        return [pair for a in node.args for pair in _outers(builder, a)]
+    if node.op != "outer":
+        raise AssertionError(f"{node}: no gradient of a matrix")
+    left, right = node.args
+    return [(left, right)]
+
+
+def _holding(made: Kernel, products: dict[int, int]) -> Kernel:
+    """The adjoint with the kernel's own products held from the way there, not taken again."""
+    if not products:
+        return made
+    order = [n for n in products if n in reachable(made.body, _roots(made), _past(products, made))]
+    place = {n: i for i, n in enumerate(order)}
+    body = tuple(
+        replace(node, op="held", args=(), attrs=(place[n],)) if n in place else node
+        for n, node in enumerate(made.body)
+    )
+    held = tuple(Held(f"product{i}", products[n], made.body[n].axes) for n, i in place.items())
+    return replace(made, body=body, held=held)
+
+
+def _past(products: Container[int], kernel: Kernel) -> Callable[[int], Iterable[int]]:
+    """What nodes need, of products nothing."""
+    return lambda n: () if n in products else kernel.body[n].args
 
 
 def _scan(
@@ -152,10 +203,16 @@ def _without(builder: StableBuilder, roots: Iterable[int], gone: set[int]) -> li
     return [made[r] for r in roots]
 
 
-def pruned(kernel: Kernel) -> Kernel:
-    """Without nodes that nothing needs, and states before the step that nothing reads."""
+def _roots(kernel: Kernel) -> list[int]:
+    """The nodes that a kernel is for."""
     roots = [c.after for c in kernel.carries] + [p for s in kernel.scans for p in s.parts]
     roots += [o.node for o in kernel.results]
+    return roots + [n for o in kernel.outers for n in (o.left, o.right)]
+
+
+def pruned(kernel: Kernel) -> Kernel:
+    """Without nodes that nothing needs, and states before the step that nothing reads."""
+    roots = _roots(kernel)
     kept = sorted(reachable(kernel.body, roots))
     place = {old: new for new, old in enumerate(kept)}
     read = sorted({int(n.attrs[0]) for i in kept if (n := kernel.body[i]).op == "before"})
@@ -172,5 +229,6 @@ def pruned(kernel: Kernel) -> Kernel:
         scans=tuple(replace(s, parts=tuple(place[p] for p in s.parts)) for s in kernel.scans),
         outputs=tuple(replace(o, node=place[o.node]) for o in kernel.outputs),
         totals=tuple(replace(t, node=place[t.node]) for t in kernel.totals),
+        outers=tuple(replace(o, left=place[o.left], right=place[o.right]) for o in kernel.outers),
         befores=tuple(kernel.befores[i] for i in read),
     )

@@ -6,11 +6,11 @@ from seqc.ir.algebra import Algebra, substitute
 from seqc.ir.graph import GraphBuilder
 from seqc.ir.kernel import Carry, Constant, Kernel, Mask, Output, Scan, Stream
 from seqc.ir.ops import CONDITIONS
-from seqc.ir.plan import FusedStage, Operand
+from seqc.ir.plan import FusedStage, MapPart, Operand
 from seqc.lower.layout import Layout, axes_of, by_law
 
 
-class _Fusion:
+class Fusion:
     """Translates nodes of the recurrence into a kernel's body, table by table."""
 
     def __init__(
@@ -30,7 +30,7 @@ class _Fusion:
         self.operands: list[Operand] = []
         self.streams: list[Stream] = []
         self.sources: list[tuple[int, int]] = []
-        self.constants: list[int] = []
+        self.constants: list[int | MapPart] = []
         self.scalars: list[str] = []
         self.masks: list[int] = []
         self.carries: dict[int, Carry] = {}
@@ -79,9 +79,14 @@ class _Fusion:
         if node.op in CONDITIONS or self.scalar(n):
             # Computed in the kernel: a tensor of constants holds numbers, never truth values.
             return None
+        return self.tensor(n)
+
+    def tensor(self, n: int) -> int:
+        """The leaf of a tensor constant in time."""
         if n not in self.constants:
             self.constants.append(n)
-        return self.body.add("constant", axes=node.axes, attrs=(self.constants.index(n),))
+        axes = self.nodes[n].axes
+        return self.body.add("constant", axes=axes, attrs=(self.constants.index(n),))
 
     def scalar_leaf(self, name: str) -> int:
         """The leaf of a hyper or size."""
@@ -226,7 +231,7 @@ def fuse(
     packed: dict[int, tuple[str, int]],
 ) -> FusedStage:  # fmt: skip
     """The kernel that runs the scans of ``strata`` and stores ``outputs``."""
-    fusion = _Fusion(layout, axes, strata, outputs, packed)
+    fusion = Fusion(layout, axes, strata, outputs, packed)
     updates = [n for s in strata for n in layout.strata[s].after]
     folds = [n for n in outputs if n in layout.folds]
     own = [n for n in [*updates, *outputs] if n in layout.levels and n not in folds]
@@ -247,6 +252,7 @@ def fuse(
     constants = tuple(
         Constant(f"c{i}_{fusion.describe(n)}", fusion.nodes[n].axes)
         for i, n in enumerate(fusion.constants)
+        if isinstance(n, int)
     )
     masks = tuple(
         Mask(f"keep_{fusion.nodes[n].attrs[0]}", fusion.nodes[n].axes) for n in fusion.masks

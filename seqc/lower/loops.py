@@ -105,12 +105,13 @@ def copied(
 
 def packs(recurrence: Recurrence, loop: Loop) -> tuple[tuple[int, ...], ...]:
     """The learned maps in a loop's step, those of the same arguments together: one product each."""
-    found: dict[tuple[object, ...], list[int]] = {}
+    found: dict[object, list[int]] = {}
     for n in loop.within:
         node = recurrence.nodes[n]
         if node.op == "map":
             m = recurrence.maps[int(node.attrs[0])]
-            found.setdefault((node.args, m.packing), []).append(n)
+            by = n if m.alone else (node.args, m.packing)
+            found.setdefault(by, []).append(n)
     return tuple(
         tuple(sorted(group, key=lambda n: int(recurrence.nodes[n].attrs[0])))
         for group in found.values()

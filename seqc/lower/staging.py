@@ -11,7 +11,7 @@ needs is materialised, all else lives in registers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, LoopStage, MapStage, Staged
@@ -19,7 +19,8 @@ from seqc.lower.folds import find_folds
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
 from seqc.lower.layout import Layout, lay_out, pinned, rank, sink
-from seqc.lower.loops import Loop, packs
+from seqc.lower.loops import packs
+from seqc.lower.stepping import step_stages, steps
 
 
 def stage(analysis: Analysis) -> Staged:
@@ -140,7 +141,7 @@ def emit(
                 i = layout.looped[n]
                 if i not in looped:
                     looped.add(i)
-                    yield loop_stage(layout, f"loop{len(looped) - 1}", layout.loops[i], kept[i])
+                    yield from loop_stages(layout, i, len(looped) - 1, kept[i], packed, names)
                 continue
             if nodes[n].op != "map":
                 yield ArrayStage(n)
@@ -154,10 +155,17 @@ def emit(
                 yield fuse(layout, name, group.axes, group.strata, group.outputs, packed)
 
 
-def loop_stage(layout: Layout, name: str, loop: Loop, kept: tuple[int, ...]) -> LoopStage:
-    """A stratum's steps in torch."""
-    groups = packs(layout.recurrence, loop)
-    return LoopStage(name, loop.states, loop.edge, loop.within, groups, kept)
+def loop_stages(
+    layout: Layout, i: int, place: int, kept: tuple[int, ...],
+    packed: dict[int, tuple[str, int]], names: Iterator[str],
+) -> Iterator[MapStage | FusedStage | LoopStage]:  # fmt: skip
+    """A stratum's steps: in a kernel, or in torch."""
+    loop = layout.loops[i]
+    if steps(layout.recurrence, loop, layout.products):
+        yield from step_stages(layout, f"s{place}", loop, kept, packed, names)
+    else:
+        groups = packs(layout.recurrence, loop)
+        yield LoopStage(f"loop{place}", loop.states, loop.edge, loop.within, groups, kept)
 
 
 def map_stage(layout: Layout, first: int, name: str) -> MapStage:
@@ -169,7 +177,7 @@ def map_stage(layout: Layout, first: int, name: str) -> MapStage:
         return (*recurrence.map_of(node).packing, node.args)
 
     mine = [first]
-    if not recurrence.map_of(recurrence.nodes[first]).by_channel:
+    if not recurrence.map_of(recurrence.nodes[first]).alone:
         mine = [
             n
             for n in layout.order

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seqc.ir.algebra import linear_algebra
 from seqc.ir.graph import rebuild
-from seqc.ir.kernel import Carry, Constant, Kernel, Output, Scan, Stream
+from seqc.ir.kernel import Carry, Kernel, Output, Scan, Stream
 from seqc.lower.adjoint import pruned
 from seqc.symbolic.differentiate import push_forward
 from seqc.symbolic.rewrite import StableBuilder
@@ -37,6 +37,7 @@ def tangent(kernel: Kernel) -> Kernel:
     copied = rebuild(kernel.body, builder)
     firsts = {
         "load": len(kernel.streams), "constant": len(kernel.constants), "prev": len(kernel.carries),
+        "matrix": len(kernel.constants),
     }  # fmt: skip
     seeds: dict[int, int] = {}
     own: dict[int, int] = {}
@@ -62,7 +63,7 @@ def tangent(kernel: Kernel) -> Kernel:
         axes=kernel.axes,
         streams=(*kernel.streams, *(Stream(f"{s.name}_dot", s.axes) for s in kernel.streams)),
         constants=(
-            *kernel.constants, *(Constant(f"{c.name}_dot", c.axes) for c in kernel.constants),
+            *kernel.constants, *(replace(c, name=f"{c.name}_dot") for c in kernel.constants),
         ),
         scalars=kernel.scalars,
         masks=kernel.masks,
@@ -86,6 +87,7 @@ def tangent(kernel: Kernel) -> Kernel:
         ),
         body=(),
         inner=kernel.inner,
+        stepped=kernel.stepped,
     )  # fmt: skip
     return pruned(replace(made, body=builder.graph))
 

@@ -102,6 +102,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target not in TARGETS:
         raise ValueError(f"target {target!r}: it can be {', '.join(TARGETS)}")
     from seqc.codegen.layer import step_lines
+    from seqc.codegen.sources import TARGETS as SOURCES
     from seqc.codegen.sources import headers, print_kernels
     from seqc.ir.plan import KernelStage, LoopStage
     from seqc.passes.pipeline import run
@@ -111,7 +112,7 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
     if target == "torch":
         return module_text(compilation, tuple(p.recurrence.name for p in plans), "auto")
     parts: list[str] = []
-    if target in ("cpp", "cuda") and any(
+    if target.upper() in SOURCES and any(
         isinstance(s, KernelStage) for p in plans for s in p.stages
     ):
         parts.append(headers(target.upper()))
@@ -136,7 +137,12 @@ def emit(spec: str | os.PathLike[str], *, target: str, layer: str | None = None)
 
 
 def module_text(
-    compilation: Compilation, names: tuple[str, ...], backend: str, *, compiled: bool = False
+    compilation: Compilation,
+    names: tuple[str, ...],
+    backend: str,
+    *,
+    compiled: bool = False,
+    tangents: bool = False,
 ) -> str:
     """The generated module for some layers."""
     from seqc.codegen.module import print_module
@@ -155,6 +161,7 @@ def module_text(
         warnings=tuple(plain(d) for d in said),
         backend=backend,
         compiled=compiled,
+        tangents=tangents,
     )
 
 
@@ -171,19 +178,24 @@ def build(
     layer: str | None = None,
     standalone: bool = False,
     kernels: str | os.PathLike[str] | None = None,
+    tangents: bool = False,
 ) -> str:
     """The text of one readable Python module with the spec's layers.
 
     It imports ``seqc.runtime``; with ``standalone`` nothing of seqc.  ``kernels``
-    names a folder that compiled kernels are written to: see ``seqc.build``.
+    names a folder that compiled kernels are written to, ``tangents`` those of
+    their derivatives too: see ``seqc.build``.
     """
+    if tangents and kernels is None:
+        raise ValueError("tangents are compiled with the kernels: name a folder, kernels=…")
     from seqc.passes.pipeline import run
 
     compilation = run(read_spec(spec))
     names = tuple(compilation.layers[i] for i in chosen(compilation, layer, single=False))
     if kernels is not None:
-        compile_kernels(module_text(compilation, names, "auto"), Path(kernels))
-    text = module_text(compilation, names, "auto", compiled=kernels is not None)
+        compile_kernels(module_text(compilation, names, "auto"), Path(kernels), tangents)
+    shipped = kernels is not None
+    text = module_text(compilation, names, "auto", compiled=shipped, tangents=tangents)
     if standalone:
         from seqc.codegen.standalone import make_standalone
 
@@ -191,8 +203,11 @@ def build(
     return text
 
 
-def compile_kernels(text: str, folder: Path) -> None:
-    """Compile the C++ kernels of a module's text, for every dtype, into a folder."""
+def compile_kernels(text: str, folder: Path, tangents: bool = False) -> None:
+    """Compile the C++ kernels of a module's text, for every dtype, into a folder.
+
+    ``tangents``: and the kernels that their tangents and second derivatives run on.
+    """
     from seqc.runtime.cpp import CppKernel
     from seqc.runtime.kernels import FusedKernel
     from seqc.runtime.load import load_module
@@ -203,6 +218,8 @@ def compile_kernels(text: str, folder: Path) -> None:
             "there is nothing to compile: no layer of the spec has a kernel, so they run "
             "as plain PyTorch (see seqc explain)"
         )
+    if tangents:
+        found += [k.tangent for k in found if k.tangent is not None]
     for kernel in found:
         target = kernel.targets["cpu"]
         assert isinstance(target, CppKernel)

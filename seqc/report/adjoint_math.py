@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from seqc.ir.graph import Graph, Node
 from seqc.ir.kernel import Carry, Kernel
 from seqc.ir.ops import COMMUTATIVE
-from seqc.ir.plan import KernelStage, MapStage, Plan
+from seqc.ir.plan import KernelStage, MapPart, MapStage, Plan
 from seqc.report.formulas import Line, Printer, free
 from seqc.report.mathml import Piece, atom, indexed, lagged, number, total, value, word
 
@@ -46,6 +46,15 @@ def adjoint_lines(
         if summed:
             right = (f"{total('<mi>t</mi>')}<mrow>{''.join(right)}</mrow>",)
         lines.append(Line(name, right))
+    for x in adjoint.outers:
+        left_side, right_side = ("".join(printer.shown(n)) for n in (x.left, x.right))
+        pair = f"<mrow>{left_side}</mrow><mo>⊗</mo><mrow>{right_side}</mrow>"
+        lines.append(
+            Line(
+                known.label(constants[x.name], PARTIAL),
+                (f"{total('<mi>t</mi>')}<mrow>{pair}</mrow>",),
+            )
+        )
     return lines
 
 
@@ -112,7 +121,8 @@ class _Names:
             case "load" if int(node.attrs[0]) < len(self.stage.sources):
                 return self.source(int(node.attrs[0]))
             case "constant":
-                return self.stage.constants[int(node.attrs[0])]
+                found = self.stage.constants[int(node.attrs[0])]
+                return found if isinstance(found, int) else None
             case "keep":
                 return self.stage.masks[int(node.attrs[0])]
             case "prev" if not kernel.backward:
@@ -134,8 +144,11 @@ class _Names:
         maps = next(s for s in self.plan.stages if isinstance(s, MapStage) and s.name == key)
         return maps.nodes[part]
 
-    def label(self, n: int, before: str = "") -> str:
-        """What to call a node of the layer, with a ∂ before it where asked."""
+    def label(self, n: int | MapPart, before: str = "") -> str:
+        """What to call a node or a map's part of the layer, with a ∂ before it where asked."""
+        if isinstance(n, MapPart):
+            name = value(n.called(self.r), None)
+            return f"<mrow>{before}{name}</mrow>" if before else name
         node = self.r.nodes[n]
         if n in self.spec:
             return f"<mrow>{before}{self.spec[n]}</mrow>" if before else self.spec[n]
@@ -170,8 +183,10 @@ class _Names:
                     out[n] = atom(self.label(self.source(i)))
                 case "load":
                     out[n] = atom(self.label(self.stage.outputs[i - own], PARTIAL))
-                case "constant":
+                case "constant" | "matrix":
                     out[n] = atom(self.label(self.stage.constants[i]))
+                case "held":
+                    out[n] = atom("".join(self.there.definition(self.stage.adjoint.held[i].node)))
                 case "scalar":
                     out[n] = atom(word(kernel.scalars[i]))
                 case "keep":
@@ -183,6 +198,17 @@ class _Names:
                 case "prev":
                     out[n] = atom(_arriving(kernel.carries[i]))
         return out
+
+    @property
+    def there(self) -> Printer:
+        """The printer of the kernel's own body."""
+        kernel = self.stage.kernel
+        found = self.leaves(kernel.body)
+        for n, node in enumerate(kernel.body):
+            if node.op == "prev":
+                carry = kernel.carries[int(node.attrs[0])]
+                found[n] = atom(value(carry.state, carry.lag), "past")
+        return Printer(kernel.body, found.get, {})
 
     def named(self, body: Graph) -> dict[int, str]:
         """The computed nodes of a body that the spec, or the algebra, has a name for."""

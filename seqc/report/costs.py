@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from seqc.ir.costs import KernelCost, StepCost, Traffic, Work
-from seqc.ir.graph import Graph, reachable
+from seqc.ir.graph import reachable
 from seqc.ir.kernel import Kernel
 from seqc.ir.operations import OPERATIONS
 from seqc.ir.operations.record import ARITHMETIC, SELECTION, TRANSCENDENTAL
@@ -40,7 +40,13 @@ def kernel_cost(stage: KernelStage) -> KernelCost:
     back = [o.node for o in adjoint.results]
     back += [c.after for c in adjoint.carries]
     again: list[int] = []
-    if not kernel.inner:
+    if kernel.stepped:
+        saved += [(h.name, h.axes, _FLOAT) for h in stage.forward.held]
+        before += [(h.name, h.axes, _FLOAT) for h in adjoint.held]
+        sinks += [(f"side{i}", axes, _FLOAT) for i, (_, axes) in enumerate(adjoint.sides)]
+        back += [n for n, _ in adjoint.sides]
+        after += [h.node for h in stage.forward.held]
+    elif not kernel.inner:
         # A gradient of a stream with fewer axes is written whole and summed afterwards.
         sinks = [(name, kernel.axes, size) for name, _, size in sinks]
     else:
@@ -53,13 +59,13 @@ def kernel_cost(stage: KernelStage) -> KernelCost:
         read=_traffic(stage, _reads(kernel, [*after, *held])),
         written=_traffic(stage, stored + saved),
         kept=sum(size for _, _, size in saved),
-        work=_work(stage, (kernel.body, [*after, *held])),
+        work=_work(stage, (kernel, [*after, *held])),
     )
     backward = StepCost(
         read=_traffic(stage, _reads(adjoint, back) + before),
         written=_traffic(stage, sinks),
         kept=0,
-        work=_work(stage, (adjoint.body, back), (kernel.body, again)),
+        work=_work(stage, (adjoint, back), (kernel, again)),
     )
     return KernelCost(kernel.name, kernel.axes, forward, backward)
 
@@ -92,7 +98,7 @@ def _traffic(stage: KernelStage, items: list[_Item]) -> tuple[Traffic, ...]:
     )
 
 
-def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, ...]:
+def _work(stage: KernelStage, *marches: tuple[Kernel, list[int]]) -> tuple[Work, ...]:
     """The operations of what the roots need, by the axes that they are done over.
 
     A kernel does everything for each of its elements; but one that sums over an axis does
@@ -101,15 +107,21 @@ def _work(stage: KernelStage, *marches: tuple[Graph, list[int]]) -> tuple[Work, 
     kernel = stage.kernel
     around = tuple(a for a in kernel.axes if a not in kernel.inner)
     counts = {kernel.axes: [0, 0, 0]}
-    for body, roots in marches:
+    for march, roots in marches:
+        body = march.body
         for n in reachable(body, roots):
             node = body[n]
             if node.op in KERNEL_LEAVES:
                 continue
+            if node.op == "product":  # a multiplication and an addition for each of its entries
+                matrix = march.constants[int(body[node.args[1]].attrs[0])]
+                counts.setdefault(matrix.whole, [0, 0, 0])[0] += 2
+                continue
             # A sum is an addition for each element of what it sums.
             axes = body[node.args[0]].axes if node.op == "reduce" else node.axes
             within = not kernel.inner or any(a in axes for a in kernel.inner)
-            row = counts.setdefault(kernel.axes if within else around, [0, 0, 0])
+            over = kernel.axes if within else around
+            row = counts.setdefault(axes if kernel.stepped else over, [0, 0, 0])
             cost = OPERATIONS[node.op].cost if node.op in OPERATIONS else ARITHMETIC
             row[_COSTS.index(cost)] += 1
     return tuple(Work(axes, *row) for axes, row in counts.items())

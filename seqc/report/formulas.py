@@ -174,6 +174,12 @@ class Printer:
             case "isset":
                 shown = wrapped(args[0], ADDS).markup
                 return Piece((shown + operator("≠") + "<mn>0</mn>",), COMPARES)
+            case "product":
+                matrix = args[1].markup
+                if node.attrs[0]:
+                    matrix = f"<msup>{group(matrix)}<mi>⊤</mi></msup>"
+                first, *rest = wrapped(args[0], TIMES).chunks
+                return Piece((matrix + operator("\u2062") + first, *rest), TIMES)
             case "reduce":
                 return _reduction(str(node.attrs[0]), str(node.attrs[1]), args[0])
             case "cumsum" | "shift":

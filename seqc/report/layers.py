@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from seqc.diagnostics import Diagnostic
-from seqc.ir.graph import Graph
-from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapStage, Plan, Stratum
+from seqc.ir.graph import Graph, users
+from seqc.ir.kernel import Kernel
+from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapPart, MapStage, Plan, Stratum
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
 from seqc.report.costs import kernel_cost
@@ -80,19 +81,25 @@ def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
             continue
         kernel, adjoint = stage.kernel, stage.adjoint
         constants = constant_names(plan, stage)
-        text = formulas_of(adjoint.body, stage, constants)
         layer = formulas(plan.recurrence)
+        names = shared_names(adjoint) if kernel.stepped else {}
+        text = formulas_of(adjoint.body, stage, constants, names)
         lines += [
             f"{name} = {layer.definition(n)}"
             for name, n, c in zip(constants, stage.constants, kernel.constants, strict=True)
-            if name == c.name
+            if name == c.name and isinstance(n, int)
         ]
+        lines += [f"{name} = {text(n)}" for n, name in names.items()]
         for carry, back in zip(kernel.carries, adjoint.carries, strict=True):
             if carry.state in s.states:
                 lines.append(f"adj_{carry.name}[t-1] = {text(back.after)}")
         lines += [f"{o.name}[t] = {text(o.node)}" for o in adjoint.outputs]
         called = {f"d_{c.name}": f"d_{n}" for c, n in zip(kernel.constants, constants, strict=True)}
         lines += [f"{called[t.name]} = sum over t: {text(t.node)}" for t in adjoint.totals]
+        lines += [
+            f"{called[o.name]} = sum over t: outer({text(o.left)}, {text(o.right)})"
+            for o in adjoint.outers
+        ]
     return tuple(lines)
 
 
@@ -103,11 +110,17 @@ def constant_names(plan: Plan, stage: KernelStage) -> tuple[str, ...]:
     known = {e.node: e.name for e in reversed(r.equations) if e.constant}
     known |= {n: str(node.attrs[0]) for n, node in enumerate(r.nodes) if node.op == "param"}
     named = zip(stage.constants, stage.kernel.constants, strict=True)
-    return tuple(known.get(n, c.name) for n, c in named)
+    return tuple(n.called(r) if isinstance(n, MapPart) else known.get(n, c.name) for n, c in named)
 
 
-def formulas_of(body: Graph, stage: KernelStage, constants: Sequence[str]) -> Callable[[int], str]:
-    """A printer of a kernel's or adjoint's body, its leaves by name."""
+def formulas_of(
+    body: Graph, stage: KernelStage, constants: Sequence[str], names: dict[int, str],
+    there: bool = False,
+) -> Callable[[int], str]:  # fmt: skip
+    """A printer of a kernel's (``there``) or adjoint's body, its leaves by name.
+
+    ``names`` are those of other nodes.
+    """
     k = stage.kernel
 
     def leaf(n: int) -> str | None:
@@ -119,8 +132,13 @@ def formulas_of(body: Graph, stage: KernelStage, constants: Sequence[str]) -> Ca
                 return f"{float(node.attrs[0]):g}"
             case "load":
                 return f"{stage.adjoint.streams[index].name}[t]"
-            case "constant":
+            case "constant" | "matrix":
                 return constants[index]
+            case "held":
+                product = formulas_of(k.body, stage, constants, {}, True)
+                return f"({product(stage.adjoint.held[index].node)})"
+            case "prev" if there:
+                return f"{k.carries[index].state}[t-{k.carries[index].lag}]"
             case "scalar":
                 return k.scalars[index]
             case "keep":
@@ -132,7 +150,16 @@ def formulas_of(body: Graph, stage: KernelStage, constants: Sequence[str]) -> Ca
                 return f"adj_{k.carries[index].name}[t]"
         return None
 
-    return Formulas(body, leaf, {}).definition
+    return Formulas(body, leaf, names).definition
+
+
+def shared_names(kernel: Kernel) -> dict[int, str]:
+    """Names for what several of a kernel's values are made of, so that it is written once."""
+    found = [
+        n for n, readers in enumerate(users(kernel.body))
+        if len(readers) > 1 and kernel.body[n].args and kernel.body[n].op not in ("neg", "stop")
+    ]  # fmt: skip
+    return {n: f"e{i}[t]" for i, n in enumerate(found, 1)}
 
 
 def stages(plan: Plan) -> list[str]:
@@ -156,6 +183,8 @@ def stages(plan: Plan) -> list[str]:
                 marching = {x for s in plan.analysis.strata if s.law is None for x in s.states}
                 verbs = {"scans": [s for s in stage.states if s not in marching]}
                 verbs["marches"] = [s for s in stage.states if s in marching]
+                if k.stepped:
+                    verbs = {"steps": list(stage.states)}
                 taken = [f"{verb} {', '.join(s)}" for verb, s in verbs.items() if s]
                 out.append(
                     f"{k.name}: fused kernel over ({', '.join(k.axes) or '1'}): reads "

@@ -61,6 +61,9 @@ class Formulas:
             return self.cut(f"-{wrap(args[0], 7)}"), 7
         if node.op == "isset":
             return self.cut(f"{wrap(args[0], 4)} != 0"), 3
+        if node.op == "product":
+            matrix = args[1][0] + ("ᵀ" if node.attrs[0] else "")
+            return self.cut(f"{matrix} @ {wrap(args[0], 7)}"), 6
         inner = [a[0] for a in args]
         if node.op == "reduce":
             return self.cut(f"{node.attrs[0]}({inner[0]}, {node.attrs[1]})"), 9

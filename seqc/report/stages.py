@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqc.codegen.kernel import print_kernel
+from seqc.codegen.sources import structs
 from seqc.ir.costs import StepCost, traffic_text
 from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import KernelStage, MapStage
@@ -52,8 +52,7 @@ def stage_views(layer: LayerReport) -> list[StageView]:
                 views.append(StageView(text, note=_map_cost(maps)))
             case KernelStage():
                 cost = costs[stage.kernel.name]
-                forward = print_kernel(stage.forward, "Forward")
-                backward = print_kernel(stage.backward, "Backward", stage.forward)
+                forward, backward = structs(stage)
                 views.append(
                     StageView(
                         text,
@@ -98,7 +97,9 @@ def _map_cost(maps: list[LearnedMap]) -> str:
 def excerpt(code: str) -> str:
     """The step of a kernel's struct, as text of its own."""
     title = code.split("\n", 1)[0]
-    _, _, rest = code.partition("  struct Main {\n")
-    lines = rest[rest.index("    SEQC_INLINE static void run(") :].split("\n")
-    body = lines[1 : lines.index("    }")]
-    return "\n".join([title, *(line.removeprefix("      ") for line in body)])
+    found = [title]
+    passes = code.split("  struct Pass")[1:] or code.split("  struct Main {\n")[1:]
+    for rest in passes:
+        lines = rest[rest.index("    SEQC_INLINE static void run(") :].split("\n")
+        found += [line.removeprefix("      ") for line in lines[1 : lines.index("    }")]]
+    return "\n".join(found)

@@ -21,7 +21,7 @@ METHODS = {
     "scan": "parallel over time, by the law of the algebra",
     "march": "step by step within one fused kernel, each channel by itself",
     "newton": "Newton iterations, each of them a scan",
-    "sequential": "step by step in plain PyTorch, from what is there for the whole sequence",
+    "sequential": "step by step, from what is there for the whole sequence",
 }
 JACOBIANS = {
     "diagonal": "each channel depends on its own past alone",

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from seqc.runtime.build import find_compiler
-from seqc.runtime.environment import wished_backend
+from seqc.runtime.environment import FUSED, wished_backend
 from seqc.runtime.nvrtc import find_cuda
 
-#: The backend of fused kernels, a device.
-_FUSED = {"cpu": "cpp", "cuda": "cuda"}
 _WARNED: set[str] = set()
 
 
@@ -62,10 +60,10 @@ def choose_backend(
                 "alone (see seqc explain)"
             )
         return "reference"
-    fused = _FUSED.get(device)
+    fused = FUSED.get(device)
     if wish != "auto" and wish != fused:
-        runs_on = next(d for d, backend in _FUSED.items() if backend == wish)
-        place = {"cpu": "the CPU", "cuda": "a CUDA device"}[runs_on]
+        runs_on = next(d for d, backend in FUSED.items() if backend == wish)
+        place = "the CPU" if runs_on == "cpu" else f"a {runs_on.upper()} device"
         raise ValueError(f"backend {wish!r} runs on {place}, but the input is on {device}")
     if not kernels:  # a plan of maps and loops in torch: nothing to compile, and any device will do
         return fused or "torch"

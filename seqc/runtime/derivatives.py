@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqc.runtime.backends import warn_once
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.duals import (
     HELD,
@@ -93,7 +94,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, _: Any, *dots: Tensor | None) -> tuple[Tensor | None, ...]:
         how = ctx.how
-        nothing = (None,) * len(how.kernel.spec.extra)
+        nothing = (None,) * how.kernel.spec.stored
         with nested(ctx.saved_tensors[: how.inputs]) as inputs:
             double = doubled(how, inputs)
             if double is None:
@@ -205,6 +206,7 @@ class _Back(torch.autograd.Function):
             return _each(_Back, info.batch_size, dims, how, args)
         places = [0] * how.inputs
         places += [_batch(how) if o < 0 else 0 for _, o in how.kernel.spec.saved]
+        places += [0] * len(how.kernel.spec.held)
         places += [0] * how.results
         folded = [
             _folded(x, d, info.batch_size, p)
@@ -245,6 +247,11 @@ def doubled(how: Call, inputs: Sequence[Any]) -> Call | None:
     device = next(t.device.type for t in inputs if t is not None)
     target = kernel.targets.get(device)
     if isinstance(target, CppKernel) and not target.have(how.dtype):
+        warn_once(
+            f"the tangent kernel of {how.kernel.spec.name} is not compiled, and there is no C++ "
+            "compiler: forward mode and second derivatives run as plain PyTorch, which is slow "
+            "(`seqc build --compiled --tangents` lets a module bring it along)"
+        )
         return None
     return replace(how, kernel=kernel, save=True)
 

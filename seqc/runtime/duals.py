@@ -71,7 +71,8 @@ class Call:
     def kept(self, results: Sequence[Tensor]) -> list[Tensor]:
         """The states that the march back reads, of all that the march hands out."""
         extra = iter(results[self.results :])
-        return [results[o] if o >= 0 else next(extra) for _, o in self.kernel.spec.saved]
+        found = [results[o] if o >= 0 else next(extra) for _, o in self.kernel.spec.saved]
+        return [*found, *extra]
 
 
 def second(how: Call, results: Sequence[Any]) -> list[Any]:

@@ -94,8 +94,9 @@ def emulating(layer: Any, seed: int = 0) -> Iterator[list[EmulatedKernel]]:
     """
     module = sys.modules[(layer if isinstance(layer, type) else type(layer)).__module__]
     kernels = [k for k in vars(module).values() if type(k).__name__ == "FusedKernel"]
-    own = len(kernels)
+    own = sum("cuda" in k.targets for k in kernels)
     kernels += [k.tangent for k in kernels if k.tangent is not None]
+    kernels = [k for k in kernels if "cuda" in k.targets]
     before = [k.targets["cpu"] for k in kernels]
     emulated = [EmulatedKernel(k.spec.name, k.targets["cuda"].source, seed) for k in kernels]
     for k, e in zip(kernels, emulated, strict=True):

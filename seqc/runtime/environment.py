@@ -16,11 +16,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-BACKENDS = ("auto", "reference", "cpp", "cuda")
+#: The backend of fused kernels, by the type of the device that they run on.
+FUSED = {"cpu": "cpp", "cuda": "cuda"}
+BACKENDS = ("auto", "reference", *FUSED.values())
 
 # (name, default, meaning): what `seqc --help` and the documentation print.
 SWITCHES: tuple[tuple[str, str, str], ...] = (
-    ("SEQC_BACKEND", "auto", "the backend where none is named: auto, reference, cpp, cuda"),
+    ("SEQC_BACKEND", "auto", "the backend where none is named: " + ", ".join(BACKENDS)),
     ("SEQC_CACHE_DIR", "~/.cache/seqc", "where compiled kernels and generated modules are kept"),
     ("SEQC_CXX", "", 'the C++ compiler, with arguments if need be ("ccache g++"), and no other'),
     ("SEQC_CXXFLAGS", "", "flags added to those of every C++ kernel, quoted as in a shell"),

@@ -20,6 +20,7 @@ from seqc.runtime.cpp import CppKernel
 from seqc.runtime.cuda import CudaKernel
 from seqc.runtime.derivatives import call
 from seqc.runtime.duals import mirror_of_tangent
+from seqc.runtime.environment import FUSED
 from seqc.runtime.operators import (
     LIBRARY,
     NAMESPACE,
@@ -34,6 +35,9 @@ from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tracing import plain, transforming
 
 _FUNCTIONALIZE = torch._C._functorch.TransformType.Functionalize
+
+#: A backend's side of a kernel.
+LAUNCHERS: dict[str, type[CppKernel] | type[CudaKernel]] = {"cpp": CppKernel, "cuda": CudaKernel}
 
 _HALVES = (torch.bfloat16, torch.float16)
 Mirror = Callable[..., tuple[Tensor, ...]]
@@ -63,12 +67,16 @@ class FusedKernel:
         self.tensors = sum(map(len, (spec.operands, spec.constants, spec.masks, spec.carries)))
         self._tangent = tangent
         self._doubled: FusedKernel | None = None
+        #: Whether the tangent's libraries came with the module, where the kernel's own did.
+        self.ships_tangent = False
         #: Whether second derivatives are the same in either order; known with the tangent.
         self.symmetric = False
         self.listeners: list[Callable[[Any, tuple[Any, ...]], None]] = []
+        #: A device's; one that steps has none for CUDA, where torch takes its steps.
         self.targets: dict[str, CppKernel | CudaKernel] = {
-            "cpu": CppKernel(spec.name, sources["cpp"]),
-            "cuda": CudaKernel(spec.name, sources["cuda"]),
+            device: LAUNCHERS[backend](spec.name, sources[backend])
+            for device, backend in FUSED.items()
+            if backend in sources
         }
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -88,7 +96,11 @@ class FusedKernel:
         """The kernel on dual numbers, made when it is first asked for."""
         if self._doubled is None and self._tangent is not None:
             spec, sources, self.symmetric = self._tangent()
-            self._doubled = FusedKernel(spec, sources, mirror_of_tangent(self))
+            made = FusedKernel(spec, sources, mirror_of_tangent(self))
+            mine, other = self.targets["cpu"], made.targets["cpu"]
+            if self.ships_tangent and isinstance(mine, CppKernel) and isinstance(other, CppKernel):
+                other.shipped = mine.shipped
+            self._doubled = made
         return self._doubled
 
     def __call__(
@@ -128,6 +140,9 @@ class FusedKernel:
         save = torch.is_grad_enabled() and _differentiable(tensors, anew)
         half = dtype if dtype in _HALVES else wide
         n, last = self.counts
+        if "cuda" not in self.targets and tensors[0].is_cuda:
+            found = self.mirror(*tensors, *anew, resets, scalars, extents, half)
+            return found[:n], found[n:last]
         if self.listeners or not plain(tensors) or transforming():
             result = self._watched((*tensors, *anew, resets, scalars, extents, half, save))
         elif save:

@@ -149,6 +149,8 @@ class Launcher:
         of["last"] = [(count + n + i, 0) for i in range(m)]
         stored = [(count + n + m + i, 0) if save else NOTHING for i in range(len(spec.extra))]
         of["kept"] = dict(zip(spec.extra, stored, strict=True))
+        later = count + n + m + len(stored)
+        of["held"] = [(later + i, 0) if save else NOTHING for i in range(len(spec.held))]
         places = tuple(of[role][index] for role, index, _ in spec.forward)
         settled = _same(given, ready.tensors())
         return Plan(
@@ -234,11 +236,15 @@ class Launcher:
             (count + a + offset, 0) if operand < 0 else (count + operand, offset)
             for operand, offset in gradients.places
         ]
-        of["total"] = [(count + i, 0) for i in range(b, c)]
+        sums = sum(role == "total" for role, _, _ in spec.backward)
+        of["total"] = [(count + i, 0) for i in range(b, b + sums)]
+        of["side"] = [(count + i, 0) for i in range(b + sums, c)]
         of["last"] = [(count + c + i, 0) for i in range(m)]
         of["kept_state"] = {
             carry: (first + n + m + i, 0) for i, (carry, _) in enumerate(spec.saved)
         }
+        later = first + n + m + len(spec.saved)
+        of["held_value"] = [(later + i, 0) for i in range(len(spec.held))]
         places = tuple(of[role][index] for role, index, _ in spec.backward)
         return Plan(
             layout, tables, _same(given, settled), tuple(made), places, chunks, detail, gradients

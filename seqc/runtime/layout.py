@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqc.runtime.maps import outer
 from seqc.runtime.spec import KernelSpec, state_dtype
 from seqc.runtime.tables import BLOCKS, LANES, Lie, Made, Ready, Tables
 
@@ -177,7 +178,7 @@ class Layout:
                 return [0, 0, *rest] if r is None else [r.stride(0), r.stride(1), *rest]
             case "kept_state" | "kept":
                 return self.kept(axes)
-            case "output":
+            case "output" | "held" | "held_value" | "side":
                 return self.stepwise(axes)
             case "total" | "start" | "fresh" | "last" | "first_state" | "fresh_state":
                 return self.carried(axes)
@@ -243,7 +244,7 @@ class Layout:
                 later.append(Later(operand, offset if packed else None, axes, over))
         a = len(operands)
         b = a + len(later)
-        c = b + sum(role == "total" for role, _, _ in spec.backward)
+        c = b + sum(role in ("total", "side") for role, _, _ in spec.backward)
         return Gradients(whole, places, later, (a, b, c))
 
     def gradients(self, plan: Gradients, ready: Ready, cut: tuple[int, ...]) -> list[Made]:
@@ -262,6 +263,10 @@ class Layout:
             of((*cut, batch, *self.shape(axes)), torch.float64, device, zero=True)
             for role, _, axes in self.spec.backward if role == "total"
         ]  # fmt: skip
+        found += [
+            of((batch, steps, *self.shape(axes)), self.wide, device)
+            for role, _, axes in self.spec.backward if role == "side"
+        ]  # fmt: skip
         states = [(batch, *self.shape(axes)) for axes in self.spec.carries]
         found += [of(s, self.wide, device) for s in states]
         if ready.resets is None:
@@ -279,17 +284,46 @@ class Layout:
         return Made.of((max(lanes, 1),), self.dtype, self.device, zero=True)
 
     def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of constants from their sums over time, (B, *axes) each."""
+        """The gradients of constants from their sums over time, (B, *axes) each, and of matrices
+        from the sides of their outer products.
+        """
         over = iter([axes for role, _, axes in self.spec.backward if role == "total"])
-        rest = iter(found)
+        totals = [role == "total" for role, _, _ in self.spec.backward].count(True)
+        rest, sides = iter(found[:totals]), found[totals:]
         out = []
-        for c, axes, moves in zip(constants, self.spec.constants, self.spec.steady, strict=True):
+        matrices = {o[0] for o in self.spec.outers}
+        for i, (c, axes, moves) in enumerate(
+            zip(constants, self.spec.constants, self.spec.steady, strict=True)
+        ):
+            if i in matrices:
+                out.append(self.outer(i, sides).reshape(c.shape))
+                continue
             if not moves:
                 out.append(c.new_zeros(c.shape))
                 continue
             total = self.narrow(next(rest).sum(0), next(over), axes, 0)
             out.append(total.to(self.wide).reshape(c.shape))
         return out
+
+    def outer(self, constant: int, sides: Sequence[Tensor]) -> Tensor:
+        """The gradient of a matrix: (shared, rows, columns), or (shared, columns, rows)."""
+        found: Tensor | None = None
+        for place, left, right, shared, turned in self.spec.outers:
+            if place != constant:
+                continue
+            pair = (sides[right], sides[left]) if turned else (sides[left], sides[right])
+            blocks = math.prod(pair[0].shape[2 : 2 + shared])
+            count = len(pair[0]) * pair[0].shape[1]
+            rows, columns = (
+                x.reshape(count, blocks, math.prod(x.shape[2 + shared :])) for x in pair
+            )
+            if blocks == 1:
+                part = outer(rows[:, 0], columns[:, 0])
+            else:
+                part = torch.einsum("nsr,nsc->src", rows, columns)
+            found = part if found is None else found + part
+        assert found is not None
+        return found
 
     def add_later(self, plan: Gradients, full: Sequence[Tensor], wide: Sequence[Tensor]) -> None:
         """Sum the gradients over all axes into the places of streams that lack some."""

@@ -55,6 +55,21 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return functional.linear(x, weight, bias)
 
 
+def blockwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, blocks: int, dtype: torch.dtype | None
+) -> Tensor:
+    """A matrix product a block: x (…, blocks * in), weight (blocks * out, in), bias (rows,).
+
+    The result, (…, blocks * out), has the weight's dtype, or ``dtype``.
+    """
+    if x.dtype is not weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        x = x.to(weight.dtype)
+    parts, matrices = x.unflatten(-1, (blocks, -1)), weight.unflatten(0, (blocks, -1))
+    out = torch.einsum("...bi,boi->...bo", parts, matrices).flatten(-2)
+    out = out if bias is None else out + cast(bias, out.dtype)
+    return out if dtype is None else out.to(dtype)
+
+
 def turn_rows(weight: Tensor, extents: tuple[int, ...], places: tuple[int, ...]) -> Tensor:
     """A weight's or bias's rows, which lie in the order of some axes, in another order of them.
 
@@ -138,6 +153,14 @@ class _Outer(torch.autograd.Function):
         if transforming():
             return (x @ grad.t() if need_y else None), (y @ grad if need_x else None)
         return (_product(x, grad) if need_y else None), (_product(y, grad.t()) if need_x else None)
+
+
+def outer(y: Tensor, x: Tensor) -> Tensor:
+    """The sum over rows of their outer products, (rows, out) and (rows, in): (out, in)."""
+    if _convolves(x, y.t()):
+        found: Tensor = _Outer.apply(y, x)  # type: ignore[no-untyped-call]
+        return found
+    return y.t() @ x
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

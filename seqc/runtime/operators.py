@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqc.runtime.derivatives import gradients
+from seqc.runtime.environment import FUSED
 from seqc.runtime.floor import require_torch
 from seqc.runtime.spec import state_dtype
 from seqc.runtime.tables import results, split
@@ -30,7 +31,7 @@ REGISTERING = threading.Lock()
 def register(kernel: Any) -> None:
     """Define the kernel's two operators: schema, shapes, implementations, derivative."""
     spec, name = kernel.spec, kernel.op_name
-    returns = len(spec.outputs) + len(spec.carries) + len(spec.extra)
+    returns = len(spec.outputs) + len(spec.carries) + spec.stored
     n_back = kernel.tensors - len(spec.masks) + len(spec.carries)
     # Lists: an operator has at most 64 arguments, and a kernel as many tensors as its spec.
     inputs = "Tensor[] tensors, Tensor[] fresh"
@@ -57,9 +58,9 @@ def register(kernel: Any) -> None:
     def shape_backward(grads: Sequence[Tensor | None], *args: Any) -> Any:
         return _unpack(shapes_backward(kernel, _from_backward(kernel, args)))
 
-    for device in ("CPU", "CUDA"):
-        LIBRARY.impl(f"{name}_forward", run_forward, device)
-        LIBRARY.impl(f"{name}_backward", run_backward, device)
+    for device in FUSED:
+        LIBRARY.impl(f"{name}_forward", run_forward, device.upper())
+        LIBRARY.impl(f"{name}_backward", run_backward, device.upper())
     qualified = f"{NAMESPACE}::{name}"
     torch.library.register_fake(f"{qualified}_forward", shape_forward, lib=LIBRARY)
     torch.library.register_fake(f"{qualified}_backward", shape_backward, lib=LIBRARY)
@@ -127,6 +128,7 @@ def _keep_for_backward(
     n, m = len(spec.outputs), len(spec.carries)
     extra = iter(outputs[n + m :])
     kept = [outputs[o] if o >= 0 else next(extra) for _, o in spec.saved]
+    kept += extra
     count = kernel.tensors + m
     ctx.save_for_backward(*inputs[:count], inputs[count], *kept)
     ctx.rest = inputs[count + 1 : count + 4]
@@ -201,7 +203,8 @@ def launch_back(kernel: Any, grads: Sequence[Tensor | None], args: Sequence[Any]
     spec, count = kernel.spec, kernel.tensors
     tensors, rest = args[:count], args[count:]
     fresh, rest = rest[: len(spec.carries)], rest[len(spec.carries) :]
-    kept, rest = rest[: len(spec.saved)], rest[len(spec.saved) :]
+    stored = len(spec.saved) + len(spec.held)
+    kept, rest = rest[:stored], rest[stored:]
     target = kernel.targets[tensors[0].device.type]
     found: list[Any] = target.backward(spec, grads, tensors, fresh, kept, *rest)
     return found

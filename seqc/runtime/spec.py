@@ -27,6 +27,10 @@ class KernelSpec:
     backward   its adjoint's
     inner      the axes that it sums over, of which a cell has all
     mixes      whether it does more across those than sum
+    stepped    whether its steps have products with matrices (which are constants)
+    held       axes of each value that is stored for the backward march besides states
+    outers     gradients of matrices: (constant, side over its rows, over its columns, how many axes
+               both share, whether it has its columns first)
     """
 
     name: str
@@ -46,6 +50,9 @@ class KernelSpec:
     backward: tuple[tuple[str, int, tuple[str, ...]], ...]
     inner: tuple[str, ...] = ()
     mixes: bool = False
+    stepped: bool = False
+    held: tuple[tuple[str, ...], ...] = ()
+    outers: tuple[tuple[int, int, int, int, bool], ...] = ()
 
     @property
     def lane(self) -> str | None:
@@ -62,6 +69,11 @@ class KernelSpec:
     def extra(self) -> tuple[int, ...]:
         """Carries whose every step must be stored besides the outputs, for the backward march."""
         return tuple(carry for carry, output in self.saved if output < 0)
+
+    @property
+    def stored(self) -> int:
+        """How many results of a march there are besides outputs and last carries."""
+        return len(self.extra) + len(self.held)
 
 
 def storage_dtype(like: torch.Tensor) -> torch.dtype:

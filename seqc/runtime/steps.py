@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -57,3 +58,23 @@ def spread_axes(value: float | Tensor, like: Tensor, axes: tuple[int, ...]) -> T
 def select(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """``yes`` where a (B,) mask is set, else ``no``."""
     return torch.where(mask.reshape(mask.shape + (1,) * (no.dim() - 1)), yes, no)
+
+
+def multiplied(
+    values: Tensor, matrix: Tensor, shared: tuple[int, ...], rows: tuple[int, ...],
+    columns: tuple[int, ...], turned: bool,
+) -> Tensor:  # fmt: skip
+    """A matrix times values (B, *shared, *columns), a block of it for each place along the shared
+    axes: (B, *shared, *rows).
+
+    ``matrix`` lies as (*shared, *rows, *columns), ``turned`` as (*shared, *columns, *rows), some of
+    these axes perhaps flattened into one.
+    """
+    blocks, height, width = math.prod(shared), math.prod(rows), math.prod(columns)
+    lead = values.shape[0]
+    given = values.expand(lead, *shared, *columns).reshape(lead, blocks, width)
+    if turned:
+        found = torch.einsum("bsc,scr->bsr", given, matrix.reshape(blocks, width, height))
+    else:
+        found = torch.einsum("bsc,src->bsr", given, matrix.reshape(blocks, height, width))
+    return found.reshape(lead, *shared, *rows)

@@ -165,6 +165,7 @@ def results(
             found.append((((steps + every - 1) // every, batch, *axes), wide))
         else:
             found.append(((batch, steps, *axes), dtype))
+    found += [((batch, steps, *shape(axes)) if save else (0,), dtype) for axes in spec.held]
     return found
 
 

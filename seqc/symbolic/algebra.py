@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from seqc.ir.algebra import Algebra, Domain
@@ -32,7 +32,7 @@ from seqc.symbolic.actions import (
     terms,
 )
 from seqc.symbolic.edges import differ, run_on_edges
-from seqc.symbolic.monomials import join_of, polynomials
+from seqc.symbolic.monomials import polynomials, semirings_of
 from seqc.symbolic.monomials import symbol as monomial
 from seqc.symbolic.normal import equal
 
@@ -225,12 +225,13 @@ def _prove_symbolically(algebra: Algebra, name: str) -> Verdict:
 
 
 def _same_polynomials(algebra: Algebra, name: str) -> bool:
-    """Whether both sides are sums and joins with one normal form; False decides nothing."""
-    if join_of(algebra.nodes) is None:
-        return False
-    symbols, sides = laws(algebra, polynomials)[name]
-    left, right = sides({s: monomial(s) for s in symbols})
-    return all(x is not None and x == y for x, y in zip(left, right, strict=True))
+    """Whether both sides are polynomials with one normal form; False decides nothing."""
+    for over in semirings_of(algebra.nodes):
+        symbols, sides = laws(algebra, partial(polynomials, over=over))[name]
+        left, right = sides({s: monomial(s) for s in symbols})
+        if all(x is not None and x == y for x, y in zip(left, right, strict=True)):
+            return True
+    return False
 
 
 def _undecided(sides: Sequence[Any], values: Mapping[str, Any]) -> str | None:

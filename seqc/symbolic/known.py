@@ -49,7 +49,7 @@ def over_semiring(step: Step, builder: RangeBuilder) -> Stratum | None:
     if title is None:
         return None
     reason = (
-        "each channel joins the others, each plus what is free of the past: each step is "
+        "each channel joins the others, each times what is free of the past: each step is "
         "linear over this semiring by induction over its operations"
     )
     nodes = builder.graph

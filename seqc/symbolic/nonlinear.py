@@ -6,10 +6,10 @@ from seqc.ir.algebra import find_algebra
 from seqc.ir.plan import Stratum
 from seqc.ir.verdict import Verdict
 from seqc.symbolic.follow import follow, prove_shape
-from seqc.symbolic.joins import LAWS, prove_rows, rows
+from seqc.symbolic.joins import prove_rows, rows
 from seqc.symbolic.known import marched
 from seqc.symbolic.methods import why_march
-from seqc.symbolic.monomials import FAR
+from seqc.symbolic.monomials import SEMIRINGS
 from seqc.symbolic.prover import Prover
 from seqc.symbolic.rational import quotient
 from seqc.symbolic.shapes import SHAPES
@@ -43,21 +43,21 @@ def shaped(prover: Prover, step: Step) -> Stratum | None:
 
 
 def _joined(prover: Prover, step: Step) -> Stratum | None:
-    """Maxima, minima or logaddexps of carries, each plus what is free of them."""
+    """Maxima, minima or logaddexps of carries, each plus (or bounded by) what is free of them."""
     count, past = len(step.carries), step.past.past
-    for join, names in LAWS.items():
-        found = rows(prover.builder, step.reads, past, join, prover.ring)
+    for single, over in SEMIRINGS.items():
+        found = rows(prover.builder, step.reads, past, over, prover.ring)
         if any(n not in found for n in step.after):
             continue
-        verdict = prove_rows(prover.builder, step.reads, step.after, past, join)
-        name = names[count > 1]
+        verdict = prove_rows(prover.builder, step.reads, step.after, past, over)
+        name = single if count == 1 else f"block_{single}"
         law = find_algebra(prover.algebras, name, count)
         why = why_march(law, count) if count > 1 else ""
         if why and verdict == "proved":
             return marched(step, name.replace("_", "-"), verdict, why)
         if law is None or prover.laws(law, name) != "proved":
             continue
-        far = prover.builder.const(FAR[join])
+        far = prover.builder.const(over.far)
         entries = [found[n][:-1] for n in step.after]
         collected = [x for row in entries for x in row] + [found[n][-1] for n in step.after]
         parts = tuple(far if x is None else int(x) for x in collected)

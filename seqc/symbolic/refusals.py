@@ -16,7 +16,7 @@ from seqc.symbolic.strata import Component
 _HINTS = {
     "march": "the layer is right, but this part runs step by step inside one fused kernel, "
     "not in parallel over time",
-    "sequential": "the layer is right, but this part runs step by step in plain PyTorch, between "
+    "sequential": "the layer is right, but this part runs step by step, between "
     "what runs for whole sequences",
 }
 

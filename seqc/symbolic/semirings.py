@@ -1,11 +1,12 @@
-"""Is a step that mixes its channels linear over another semiring: (max, +), (logaddexp, +)?
+"""Is a step that mixes its channels linear over another semiring: (max, +), (max, min), …?
 
 A forward pass of probabilities in logarithms is: each channel is a logsumexp of the others, each
-plus a number; a Viterbi recursion likewise with a maximum.  Found by following the past through
-sums with what is free of it, maxima or logaddexps of two such terms or along an axis, choices by
-what is free of it, and renamed axes.  A logsumexp is seen as the library writes it, m + log(sum(exp
-(u - m))), whatever m is: in exact arithmetic it cancels, so that m may depend on the past as it
-likes; also with weights >= 0, as log(sum(A exp(u))) with probabilities A.
+plus a number; a Viterbi recursion likewise with a maximum; an automaton of fuzzy logic is a maximum
+of minima.  Found by following the past through products (+, min) with what is free of it, joins of
+two such terms or along an axis, choices by what is free of it, and renamed axes.  A logsumexp is
+seen as the library writes it, m + log(sum(exp(u - m))), whatever m is: in exact arithmetic it
+cancels, so that m may depend on the past as it likes; also with weights >= 0, as log(sum(A exp(u)))
+with probabilities A.
 
 Source: Mohri, "Semiring frameworks and algorithms for shortest-distance problems" (2002), for the
 two semirings.
@@ -16,13 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from seqc.ir.graph import Graph
-
-#: title of the algebra -> the operation that joins two terms, and the reduction that joins many
-SEMIRINGS = {
-    "log-affine": ("logaddexp", ""),
-    "max-plus": ("max", "max"),
-    "min-plus": ("min", "min"),
-}
+from seqc.symbolic.monomials import SEMIRINGS, Semiring
 
 
 def semiring_of(
@@ -33,10 +28,10 @@ def semiring_of(
     nonnegative: Callable[[int], bool],
 ) -> str | None:
     """The title of the algebra over whose semiring every update is linear in the reads."""
-    for title, (join, along) in SEMIRINGS.items():
-        linear = _linear(nodes, frozenset(reads), past, join, along, nonnegative)
+    for name, over in SEMIRINGS.items():
+        linear = _linear(nodes, frozenset(reads), past, over, nonnegative)
         if all(n in linear or n not in past for n in after):
-            return title
+            return name.replace("_", "-")
     return None
 
 
@@ -44,8 +39,7 @@ def _linear(
     nodes: Graph,
     reads: frozenset[int],
     past: Sequence[int],
-    join: str,
-    along: str,
+    over: Semiring,
     nonnegative: Callable[[int], bool],
 ) -> frozenset[int]:
     held = frozenset(past)
@@ -57,19 +51,19 @@ def _linear(
             continue
         free = [a not in held for a in node.args]
         sound = [f or a in found for f, a in zip(free, node.args, strict=True)]
-        summed = _summed(nodes, n, held, nonnegative) if join == "logaddexp" else None
+        summed = _summed(nodes, n, held, nonnegative) if over.join == "logaddexp" else None
         if summed is not None and summed in found:
             linear = True
-        elif node.op == "add":
+        elif node.op == over.product:
             linear = sum(not f for f in free) == 1 and all(sound)
         elif node.op == "sub":
-            linear = free[1] and sound[0]
-        elif node.op in (join, "rename"):
+            linear = not over.lattice and free[1] and sound[0]
+        elif node.op in (over.join, "rename"):
             linear = all(sound)
         elif node.op == "where":
             linear = free[0] and all(sound[1:])
         elif node.op == "reduce":
-            linear = bool(along) and node.attrs[0] == along and sound[0]
+            linear = node.attrs[0] == over.join and sound[0]
         else:
             linear = False
         if linear:

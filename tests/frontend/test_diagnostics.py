@@ -194,6 +194,10 @@ IN_A_LAYER = [
     ("E067", "h[t] = where(«0 < h[t-1] < 1», 1, 0)"),
     ("E068", "h[t] = «(h[t-1], 1)»"),
     ("E069", "v[t]: b = «conv(x[t], 2, depthwise = true)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E069", "v[t]: b = «blockwise(x[t], a)»\nh[t] = h[t-1] * sum(v[t], b)"),
+    ("E069", "v[t]: a = «blockwise(x[t], b)»\nh[t] = h[t-1] * v[t]"),
+    ("E062", "v[t]: a = blockwise(x[t], «2»)\nh[t] = h[t-1] * v[t]"),
+    ("E060", "v[t]: a = «blockwise(x[t])»\nh[t] = h[t-1] * v[t]"),
     # complex values
     ("E070", COMPLEX + "h[t] = «z[t]»"),
     ("E070", COMPLEX + "v[t]: a = «z[t] * x[t]»\nh[t] = h[t-1] * v[t]"),

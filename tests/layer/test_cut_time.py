@@ -18,6 +18,8 @@ from tests.layer.support import build, leaf, randn, relative_error
 #: One sequence of few channels and enough steps that four threads cut it up.
 B, T, HIDDEN = 1, 2_800, 12
 
+LATTICES = ("max-min", "block-max-min", "block-min-max")
+
 
 @pytest.fixture(autouse=True)
 def four_threads() -> Iterator[None]:
@@ -66,6 +68,18 @@ def test_cut_into_chunks(name: str, resets: bool) -> None:
     want = everything(layer, inputs_of(T), mask)
     for k, (x, y) in enumerate(zip(got, want, strict=True)):
         assert relative_error(x, y) < 1e-10, f"result {k}"
+
+
+@pytest.mark.parametrize("name", [n for n, (a, _) in LAWS.items() if a in LATTICES])
+def test_ties_share_a_gradient(name: str) -> None:
+    """Minima of maxima choose among few numbers, which are often the same."""
+    layer = build(compiled(LAWS[name][1]), "cpp", hidden=HIDDEN)
+    inputs = [x[:, :200].round() for x in inputs_of(T)]
+    got = everything(layer, inputs, None)
+    layer.backend = "reference"
+    want = everything(layer, inputs, None)
+    for k, (x, y) in enumerate(zip(got, want, strict=True)):
+        assert relative_error(x, y) < 1e-12, f"result {k}"
 
 
 @pytest.mark.parametrize("name", [*MARCHES, *KNOWN])

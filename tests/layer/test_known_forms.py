@@ -267,6 +267,8 @@ output alpha[t]
         ("alpha[t-1] + log(sum(sigmoid(trans) * exp({p} - alpha[t-1]) / 2, src))", "log-affine"),
         ("e[t] + max({p} + trans, src)", "max-plus"),
         ("min({p} + trans + e[t], src)", "min-plus"),
+        ("max(min(min({p}, trans), e[t]), src)", "max-min"),
+        ("max(min(max({p}, trans), src), e[t])", "min-max"),
         (
             "logaddexp(e[t] + logsumexp({p} + trans, src), -9)",
             "log-affine",

@@ -1,7 +1,7 @@
-"""Strata that torch takes step by step, among those that kernels run: each backend like the other.
+"""Strata that are taken step by step, among those that kernels run: each backend like the other.
 
-The reference takes the whole layer step by step; here one stratum is a loop, and what it does not
-feed on runs before it and after it, for the whole sequence.
+The reference takes the whole layer step by step; here one stratum is a kernel that steps, or a loop
+in torch, and what it does not feed on runs before it and after it, for the whole sequence.
 """
 
 from __future__ import annotations
@@ -45,17 +45,68 @@ def _quick_builds() -> Iterator[None]:
         yield
 
 
-#: The kinds of a layer's stages in order (m: a map, a: an array, l: a loop, k: a kernel), and the
-#: spec after the line ``layer Case``; sizes without a default are 3, 4, 5 in order.
+#: The kinds of a layer's stages in order (m: a map, a: an array, l: a loop, k: a kernel, s: one
+#: that steps), and the spec after the line ``layer Case``; sizes without a default are 3, 4, 5, …
 SPECS = {
-    "a loop alone": ("ml", """
+    "a loop in torch": ("ml", """
+size input, hidden, k = 1
+input x[t]: input
+state h[t]: hidden = learned
+h[t] = tanh(linear(x[t]) + linear(h[t-k]))
+output h[t]
+"""),
+    "two loops in torch": ("mlml", """
+size hidden, k = 1
+input x[t]: hidden
+state h[t]: hidden
+state g[t]: hidden = learned
+h[t] = tanh(linear(x[t]) + linear(h[t-k]))
+g[t] = tanh(linear(h[t]) + linear(g[t-k]) * h[t-1])
+output g[t]
+"""),
+    "a loop alone": ("ms", """
 size input, hidden
 input x[t]: input
 state h[t]: hidden = learned
 h[t] = tanh(linear(x[t]) + linear(h[t-1]))
 output h[t]
 """),
-    "a scan of a loop's state": ("mlmk", """
+    "a number between steps": ("ms", """
+size hidden
+input x[t]: hidden
+state h[t]: hidden = learned
+m[t]: 1 = sigmoid(linear(x[t], h[t-1]))
+e[t]: hidden = sigmoid(m[t] * 4 - index(hidden))
+a[t] = e[t] * x[t]
+b[t] = e[t] * h[t-1]
+n[t]: hidden = tanh(linear(a[t]) + linear(b[t]))
+h[t] = e[t] * n[t] + (1 - e[t]) * h[t-1]
+output h[t], m[t]
+"""),
+    "heads of their own": ("ms", """
+size heads, hidden, src = hidden
+input x[t]: (heads, hidden)
+param w: (heads, hidden, src) = normal(0, 1)
+param v: (heads, src, hidden) = normal(0, 1)
+state h[t]: (heads, hidden) = learned
+z[t]: (heads, hidden) = linear(x[t])
+p[t]: (heads, hidden) = sum(w * rename(h[t-1], hidden = src), src)
+r[t] = sigmoid(p[t])
+q[t]: (heads, hidden) = sum(v * rename(r[t] * h[t-1], hidden = src), src)
+h[t] = tanh(z[t] + q[t] / 2)
+output h[t]
+"""),
+    "low rank, and normed": ("ms", """
+size hidden, rank
+input x[t]: hidden
+state h[t]: hidden = learned
+l[t]: rank = linear(h[t-1], bias = false)
+u[t]: hidden = linear(l[t]) + linear(x[t])
+c[t] = u[t] - mean(u[t], hidden)
+h[t] = tanh(c[t] / sqrt(mean(c[t] ^ 2, hidden) + 0.1)) + 0.1 * max(h[t-1], hidden)
+output h[t]
+"""),
+    "a scan of a loop's state": ("msmk", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -65,7 +116,7 @@ g[t]: hidden = sigmoid(linear(h[t]))
 s[t] = g[t] * s[t-1] + h[t]
 output s[t]
 """),
-    "a loop over a scan's state": ("mkml", """
+    "a loop over a scan's state": ("mkms", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -75,7 +126,7 @@ s[t] = g[t] * s[t-1] + (1 - g[t]) * x[t]
 h[t] = tanh(linear(s[t]) + linear(h[t-1]) * s[t-1])
 output h[t]
 """),
-    "a loop between two scans": ("mkmlmk", """
+    "a loop between two scans": ("mkmsmk", """
 size hidden
 input x[t]: hidden
 state a[t]: hidden
@@ -91,7 +142,7 @@ b[t] = e[t] * b[t-1] + h[t-1] * a[t-1]
 y[t] = b[t] * r[t] + f[t]
 output y[t], b[t], n[t]
 """),
-    "a loop beside a scan": ("mlk", """
+    "a loop beside a scan": ("msk", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -102,7 +153,7 @@ h[t] = tanh(linear(x[t]) + linear(h[t-1]))
 y[t] = s[t] + h[t]
 output y[t], s[t]
 """),
-    "the cell of a loop read outside": ("mlk", """
+    "the cell of a loop read outside": ("msk", """
 size input, hidden
 input x[t]: input
 state h[t]: hidden
@@ -116,7 +167,7 @@ h[t] = sigmoid(c[t]) * tanh(c[t])
 s[t] = f[t] * s[t-1] + tanh(c[t]) * c[t-1]
 output s[t]
 """),
-    "a loop after a loop": ("mlml", """
+    "a loop after a loop": ("msms", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -125,7 +176,7 @@ h[t] = tanh(linear(x[t]) + linear(h[t-1]))
 g[t] = tanh(linear(h[t]) + linear(g[t-1]) * h[t-1])
 output g[t]
 """),
-    "two loops beside one another": ("mll", """
+    "two loops beside one another": ("mss", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -135,7 +186,7 @@ g[t] = tanh(linear(x[t]) - linear(g[t-1]))
 y[t] = h[t-1]
 output y[t], g[t]
 """),
-    "a march of a loop's value": ("mlmk", """
+    "a march of a loop's value": ("msmk", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden
@@ -187,7 +238,7 @@ m[t] = 0.5 * m[t-1] + tanh(q[t]) * v
 h[t] = x[t] + mean(m[t], slots) - max(tanh(q[t]), hidden) + cumsum(shift(h[t-1], hidden, 1), hidden)
 output h[t]
 """),
-    "choices in a loop": ("mklk", """
+    "choices in a loop": ("mksk", """
 size hidden
 param p: hidden = normal(0, 1)
 input x[t]: hidden
@@ -200,7 +251,7 @@ b[t] = where(h[t-1] > 1, k[t], tanh(z[t]))
 y[t] = where(h[t-1] > 0, x[t], z[t])
 output h[t], y[t]
 """),
-    "a state that is another's past": ("mlk", """
+    "a state that is another's past": ("msk", """
 size hidden
 input x[t]: hidden
 state h[t]: hidden = learned
@@ -213,7 +264,7 @@ f[t] = h[t]
 e[t] = 0.5 * e[t-1] + f[t-1] * g[t]
 output e[t]
 """),
-    "numbers without axes": ("la", """
+    "numbers without axes": ("msa", """
 size hidden
 input u[t]: 1
 state n[t]: 1 = learned
@@ -232,7 +283,7 @@ r[t]: (slots, hidden) = sigmoid(linear(x[t]) + linear(h[t-1]))
 h[t] = r[t] * tanh(linear(x[t], h[t-1]))
 output r[t], h[t]
 """),
-    "complex states": ("mlk", """
+    "complex states": ("msk", """
 size hidden
 input x[t]: hidden
 state z[t]: complex hidden = learned
@@ -243,7 +294,7 @@ s[t] = 0.5 * cis(0.3 * x[t]) * s[t-1] + z[t]
 y[t] = re(s[t]) + im(s[t])
 output y[t]
 """),
-    "names": ("mllk", """
+    "names": ("mssk", """
 size hidden
 hyper carried = 0.5, steps = 0.3
 input x[t]: hidden
@@ -268,7 +319,11 @@ def plan_of(name: str) -> Plan:
 @pytest.mark.parametrize("name", list(SPECS))
 def test_what_runs_where(name: str) -> None:
     letters = {MapStage: "m", ArrayStage: "a", LoopStage: "l", KernelStage: "k"}
-    assert "".join(letters[type(s)] for s in plan_of(name).stages) == SPECS[name][0]
+    found = "".join(
+        "s" if isinstance(s, KernelStage) and s.kernel.stepped else letters[type(s)]
+        for s in plan_of(name).stages
+    )
+    assert found == SPECS[name][0]
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=needs_cxx) for n in SPECS])
@@ -306,7 +361,7 @@ output h[t]
 def test_a_loop_alone_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to compile, so nothing is looked for; and any device will do."""
     monkeypatch.setattr(backends, "find_compiler", lambda: None)
-    layer = quiet("a loop alone")
+    layer = quiet("a loop in torch")
     x = randn(2, 3, 3, dtype=torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -389,7 +444,7 @@ output h[t]
 
 
 def test_the_stages_are_printed() -> None:
-    text = str(plan_of("a loop after a loop"))
+    text = str(plan_of("two loops in torch"))
     assert "loop loop0: carries ['h'] reads" in text
     assert "products [[" in text
 
@@ -405,7 +460,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize("field, value, said", DAMAGES)
 def test_a_damaged_loop_is_found(field: str, value: tuple[Any, ...], said: str) -> None:
-    plan = plan_of("a loop alone")
+    plan = plan_of("a loop in torch")
     assert not list(problems(plan))
     damaged = tuple(
         dataclasses.replace(s, **{field: value}) if isinstance(s, LoopStage) else s

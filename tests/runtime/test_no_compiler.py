@@ -243,6 +243,64 @@ def test_build_compiled(
     assert not list((tmp_path / "empty").rglob("*.so"))
 
 
+RUN_TANGENTS = """
+import sys, warnings
+sys.path.insert(0, sys.argv[1])
+import torch, leaky
+from seqc.runtime import backends
+warnings.simplefilter("error", RuntimeWarning)  # what was shipped is of no use
+layer = leaky.Leaky(hidden=3)
+x = torch.arange(6.0).reshape(1, 2, 3) / 5
+y, moved = torch.func.jvp(lambda x: layer(x)[0], (x,), (torch.ones_like(x),))
+x.requires_grad_()
+(first,) = torch.autograd.grad((layer(x)[0] ** 2).sum(), x, create_graph=True)
+(second,) = torch.autograd.grad(first.sum(), x)
+target = leaky.Leaky_k0.tangent.targets["cpu"]
+said = [m for m in backends._WARNED if "--tangents" in m]
+found = [*moved.flatten().tolist(), *second.flatten().tolist()]
+print(target.loaded(torch.float32), len(said), found)
+"""
+
+
+@pytest.mark.parametrize("tangents", [False, True])
+def test_tangents_are_shipped_on_request(
+    tangents: bool, tmp_path: Path, lose_compiler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them they are right, and a warning says what runs them."""
+    monkeypatch.setattr(cpp, "STORAGE", {torch.float32: cpp.STORAGE[torch.float32]})
+    (tmp_path / "leaky.seq").write_text(SPEC)
+    call = ["build", str(tmp_path / "leaky.seq"), "-o", str(tmp_path / "leaky.py"), "--compiled"]
+    assert cli.main([*call, *(["--tangents"] if tangents else [])]) == 0
+    assert len(list((tmp_path / "leaky_kernels").rglob("*.so"))) == 1 + tangents
+    lose_compiler()
+    monkeypatch.setenv("SEQC_CACHE_DIR", str(tmp_path / "empty"))
+    result = subprocess.run(
+        [sys.executable, "-c", RUN_TANGENTS, str(tmp_path)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    loaded, said, values = result.stdout.strip().split(" ", 2)
+    assert (loaded, said) == (str(tangents), str(int(not tangents)))
+    x = (torch.arange(6.0).reshape(1, 2, 3) / 5).requires_grad_()
+
+    def by_hand(x: torch.Tensor) -> torch.Tensor:
+        first = x[:, 0].tanh()
+        return torch.stack([first, 0.5 * first + x[:, 1].tanh()], 1)
+
+    _, moved = torch.func.jvp(by_hand, (x.detach(),), (torch.ones_like(x),))
+    (grad,) = torch.autograd.grad((by_hand(x) ** 2).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.sum(), x)
+    want = torch.cat([moved.flatten(), second.flatten()])
+    torch.testing.assert_close(torch.tensor(json.loads(values)), want, rtol=1e-5, atol=1e-5)
+
+
+def test_tangents_go_with_compiled(tmp_path: Path) -> None:
+    (tmp_path / "leaky.seq").write_text(SPEC)
+    call = ["build", str(tmp_path / "leaky.seq"), "-o", str(tmp_path / "leaky.py"), "--tangents"]
+    assert cli.main(call) == 2
+    with pytest.raises(ValueError, match="kernels="):
+        seqc.build(SPEC, tangents=True)
+
+
 def test_build_compiled_leaves_a_persons_folder_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def test_what_there_is() -> None:
         "exp_affine-1",
         "max_plus-1",
         "min_plus-1",
+        "max_min-1",
         "log_affine-1",
         "clamped_affine-1",
         "mobius-1",
@@ -62,7 +63,7 @@ def test_what_there_is() -> None:
         "block_affine-4",
         *(
             f"block_{kind}-{n}"
-            for kind in ("max_plus", "min_plus", "log_affine")
+            for kind in ("max_plus", "min_plus", "max_min", "min_max", "log_affine")
             for n in (2, 3, 4)
         ),
     ]

@@ -33,6 +33,10 @@ SCANS = [
     ("h[t] = logaddexp(h[t-1] + x[t], x[t])", "log-affine", "x[t], x[t]"),
     ("h[t] = softplus(h[t-1] + x[t]) - 1", "log-affine", None),
     ("h[t] = log(exp(h[t-1]) + exp(x[t]))", "log-affine", "0, x[t]"),
+    ("h[t] = clamp(h[t-1], x[t], 2)", "max-min", "2, min(x[t], 2)"),
+    ("h[t] = max(x[t], min(sin(x[t]), h[t-1]))", "max-min", "sin(x[t]), x[t]"),
+    ("h[t] = min(max(min(h[t-1], 3), x[t]), 2)", "max-min", None),
+    ("h[t] = where(x[t] > 0, clamp(h[t-1], -1, x[t]), h[t-1])", "max-min", None),
     ("h[t] = relu(0.5 * h[t-1] + x[t])", "clamped-affine", "0.5, x[t], 0, inf"),
     ("h[t] = min(sigmoid(x[t]) * h[t-1], 1)", "clamped-affine", "sigmoid(x[t]), 0, -inf, 1"),
     ("h[t] = clamp(0.9 * h[t-1] + x[t], -1, 1)", "clamped-affine", "0.9, x[t], -1, 1"),
@@ -113,6 +117,17 @@ SCANS = [
         None,
     ),
     ("h[t] = max(h[t-1] - 1, h[t-3] + x[t])", "block-max-plus", None),
+    (
+        two("h[t] = max(min(h[t-1], x[t]), c[t-1])", "c[t] = min(max(c[t-1], h[t-1]), y[t])"),
+        "block-max-min",
+        "x[t], inf, y[t], y[t], -inf, -inf",
+    ),
+    (
+        two("h[t] = min(max(h[t-1], x[t]), c[t-1])", "c[t] = max(min(c[t-1], h[t-1]), y[t])"),
+        "block-min-max",
+        "x[t], -inf, y[t], y[t], inf, inf",
+    ),
+    ("h[t] = max(min(h[t-1], x[t]), min(h[t-2], 1))", "block-max-min", None),
     ("h[t] = softplus(logaddexp(h[t-1], h[t-2]) - x[t])", "block-log-affine", None),
     # factors that cancel
     (
@@ -240,7 +255,15 @@ NOT = [
     "g[t] = h[t-1] / (h[t-1] + x[t])\nh[t] = (1 - 0.5 * g[t]) * h[t-1]",
     "h[t] = (1 - h[t-1]) * x[t] * h[t-1]",
     "h[t] = max(h[t-1] + h[t-1], x[t]) - min(h[t-1], x[t])",
+    "h[t] = max(min(h[t-1], x[t]), h[t-1] - 1)",
+    "h[t] = max(min(h[t-1] + x[t], x[t]), min(h[t-1], 1))",
 ]
+
+
+def test_carries_that_bound_one_another_are_linear_over_no_semiring() -> None:
+    text = two("h[t] = max(min(h[t-1], c[t-1]), x[t])", "c[t] = max(min(c[t-1], y[t]), h[t-1])")
+    (s,) = analysis(text).strata
+    assert (s.algebra, s.method, s.law) == ("nonlinear", "march", None)
 
 
 @pytest.mark.parametrize("text", NOT)
@@ -308,6 +331,8 @@ def test_more_carries_than_a_scan_is_worth() -> None:
         ("max({}, {})", "block-max-plus"),
         ("min({}, {})", "block-min-plus"),
         ("logaddexp({}, {})", "block-log-affine"),
+        ("max({}, min(x[t], {}))", "block-max-min"),
+        ("min({}, max(x[t], {}))", "block-min-max"),
     ],
 )
 def test_rings_of_coupled_states(join: str, algebra: str, count: int, method: str) -> None:
@@ -318,6 +343,8 @@ def test_rings_of_coupled_states(join: str, algebra: str, count: int, method: st
         terms = [f"{names[i - 1]}[t-1]", f"x[t] + {n}[t-1]"]
         if algebra == "block-affine":
             terms = [f"0.5 * {names[i - 1]}[t-1]", f"x[t] * {n}[t-1]"]
+        elif "x[t]" in join:
+            terms = [f"{names[i - 1]}[t-1]", f"{n}[t-1]"]
         lines.append(f"{n}[t] = {join.format(*terms)}")
     found = analysis("\n".join([*lines, f"output {', '.join(f'{n}[t]' for n in names)}\n"]))
     (s,) = found.strata
@@ -422,6 +449,7 @@ def test_proofs_are_bounded(term: str, few: int, algebra: str, many: int) -> Non
         ("max({p} + sin(x[t] * {i}), x[t] * {i})", "max-plus", "normal form"),
         ("logaddexp(x[t] + {p}, x[t] * {i})", "log-affine", "normal form"),
         ("max({p} + x[t] * {i}, {p})", "max-plus", "by induction"),
+        ("max(min({p}, sin(x[t] * {i})), x[t] * {i})", "max-min", "normal form"),
     ],
 )
 def test_proofs_over_semirings_are_quick(term: str, algebra: str, how: str) -> None:

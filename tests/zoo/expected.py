@@ -12,9 +12,10 @@ block-affine                several coupled numbers a channel, h → A h + b wit
 block-affine over keys      the same where the numbers that couple lie along the axis of keys
 mobius                      h → (a h + b) / (c h + d)
 clamped-affine              h → min(max(a h + b, lo), hi), a of either sign
+max-min                     h → max(min(h, a), b): between two limits
 log-affine                  log h where h → A h + b: sums are logsumexp, products are sums
 block-max-plus, …           the same with maxima, of a few coupled states a channel: also
-                            block-min-plus, block-log-affine
+                            block-min-plus, block-max-min, block-min-max, block-log-affine
 nonlinear                   none of these
 ==========================  =======================================================================
 

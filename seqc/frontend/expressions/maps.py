@@ -1,4 +1,4 @@
-"""Learned maps: `linear` and `conv`, their arguments and the names of their parameters."""
+"""Learned maps: `linear`, `conv` and others, their arguments and the names of their parameters."""
 
 from __future__ import annotations
 
@@ -98,19 +98,12 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         part=(0, 1) if member is None else (member.index, member.count),
         span=expr.span,
         **options,
-    )
-    flat = learned.declared
-    if learned.by_channel and set(sources[0]) == set(axes):
-        learned = replace(learned, sources=(flat,))  # a channel is mapped to that of its name
-    if learned.by_channel and _extents(builder, learned.sources[0]) != _extents(builder, flat):
-        builder.error(
-            "E069",
-            f"a depthwise {made.noun} keeps its axes",
-            expr.span,
-            call,
-            label=f"from ({', '.join(sources[0]) or '1'}) to ({', '.join(flat) or '1'})",
-            hint="give the equation the argument's axes, or leave `depthwise` out",
-        )
+    ).fitted()
+    wrong = learned.misfit(builder.scope.extent)
+    if wrong is not None:
+        before, after = (", ".join(a) or "1" for a in (sources[0], builder.place.order or axes))
+        label = f"from ({before}) to ({after})"
+        builder.error("E069", wrong[0], expr.span, call, label=label, hint=wrong[1])
         return None
     arguments = [v for v in values if v is not None]
     # A complex value has a map for each of its parts.
@@ -255,17 +248,24 @@ def _bias(builder: Builder, expr: s.Expr) -> Init | None:
 
 def _count(builder: Builder, expr: s.Expr, made: type[LearnedMap], name: str) -> int | str | None:
     """Such as the width of a convolution: a positive whole number or a size."""
-    if isinstance(expr, s.Number) and expr.whole is not None and 1 <= expr.whole <= MAX_LAG:
+    number = name not in made.along
+    if (
+        number
+        and isinstance(expr, s.Number)
+        and expr.whole is not None
+        and 1 <= expr.whole <= MAX_LAG
+    ):
         return expr.whole
     if isinstance(expr, s.Name) and builder.scope.is_size(expr.text):
         builder.scope.symbols[expr.text].used = True
         return expr.text
-    hint = f"write `{made.example}`, or declare `size {name} = 3`"
+    kinds = "positive whole number or a size" if number else "size"
+    hint = f"write `{made.example}`" + (f", or declare `size {name} = 3`" if number else "")
     if isinstance(expr, s.Name) and expr.text not in builder.scope.symbols:
         hint = builder.problems.guess(expr.text, builder.scope.axis_order, hint)
     builder.problems.error(
         "E062",
-        f"the {name} of a {made.noun} is a positive whole number or a size",
+        f"the {name} of a {made.noun} is a {kinds}",
         expr.span,
         hint=hint,
     )
@@ -312,7 +312,3 @@ def flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tupl
         if symbol is not None and symbol.order:
             return symbol.order
     return axes
-
-
-def _extents(builder: Builder, axes: tuple[str, ...]) -> list[str]:
-    return [builder.scope.extent(a) for a in axes]

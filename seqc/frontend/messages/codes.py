@@ -54,7 +54,7 @@ CODES: dict[str, str] = {
     "E066": "two learned maps have the same name",
     "E067": "comparisons are chained",
     "E068": "a tuple stands outside an algebra",
-    "E069": "a depthwise convolution changes axes",
+    "E069": "a learned map does not fit its axes",
     "E070": "a complex value stands where only a real one can",
     "E071": "an input or an output is complex",
     # statements

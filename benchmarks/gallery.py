@@ -43,7 +43,7 @@ weights fit: `benchmarks/gallery_cells.py` says which is which.
 This page is written by `python -m benchmarks.gallery --write`. *Lines* are those of the spec
 without comments. *Structure* is what seqc proves of each stratum: the scan algebra, and how it is
 solved: a *scan* runs in parallel over time; a *march* takes its steps in one fused kernel;
-*sequential* is a loop over time in PyTorch, with all that needs no past before and after it.
+*sequential* goes step by step, with all that needs no past before and after it.
 *Difference* is the largest of outputs and all gradients in float64, relative to the largest number
 of its tensor (against torch's `Hardsigmoid` with an exact slope: its own is a sixth in float32).
 """

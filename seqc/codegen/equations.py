@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from seqc.codegen.contractions import contract, renamed, reordered
 from seqc.codegen.names import Namer
-from seqc.codegen.parameters import product_text
+from seqc.codegen.parameters import block, product_text
 from seqc.codegen.torch_printer import RESERVED, Text, TorchPrinter, align, number_text, wrap
 from seqc.ir.contraction import Contraction, contractions
 from seqc.ir.graph import Node
@@ -111,7 +111,7 @@ class Equations:
         return Text(code if node.axes else f"{code}[0]", axes=node.axes, lead=False)
 
     def map_name(self, node: Node) -> str:
-        prefix = self.recurrence.map_of(node).prefix
+        prefix = self.recurrence.map_of(node).label
         return prefix.replace(".", "_") + "_pre"
 
     def across(self, node: Node) -> Text:
@@ -175,8 +175,9 @@ class Equations:
     def map(self, node: Node) -> Text:
         """A learned map of one step, widened to the dtype of states."""
         m = self.recurrence.map_of(node)
-        bias = f"self.{m.prefix}.bias" if m.bias else "None"
-        code = m.step(self.map_sources(node, m), f"self.{m.prefix}.weight", bias)
+        bias = block(m, f"self.{m.prefix}.bias") if m.bias else "None"
+        weight = block(m, f"self.{m.prefix}.weight")
+        code = m.step(self.map_sources(node, m), weight, bias)
         return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
 
 

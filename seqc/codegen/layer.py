@@ -15,7 +15,7 @@ from seqc.codegen.equations import (
     unflatten,
 )
 from seqc.codegen.loops import loop_lines
-from seqc.codegen.parameters import columns_of, product_text, rows
+from seqc.codegen.parameters import block, columns_of, product_text, stacked
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import (
@@ -67,8 +67,9 @@ def value_axes(recurrence: Recurrence, name: str) -> tuple[str, ...]:
 def tables(plan: Plan) -> list[tuple[str, str]]:
     """The class attributes that say what the layer is."""
     r = plan.recurrence
-    sizes = {s.name: s.default for s in r.sizes if s.alias is None}
+    sizes = {s.name: s.default for s in r.sizes if s.alias is None and not s.terms}
     aliases = {s.name: s.alias for s in r.sizes if s.alias is not None}
+    sums = {s.name: s.terms for s in r.sizes if s.terms}
     fields = "".join(
         f"Field({h.name!r}, {axes!r}, {h.single}, {h.lags!r}, {h.windows!r}), "
         for h, axes in ((h, r.declared(h.name, h.axes)) for h in plan.histories)
@@ -76,15 +77,18 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
     seen = [r.declared(name, ()) for name in (*(i.name for i in r.inputs), *r.outputs)]
     seen += [r.declared(h.name, h.axes) for h in plan.histories]
     turned = any(list(axes) != [a for a in r.axes if a in axes] for axes in seen)
-    domains = tuple((h.name, b.sign, b.to) for h in r.hypers for b in h.domain)
+    choices = {h.name: h.options for h in r.hypers if h.options}
+    domains = tuple((h.name, b.sign, b.to) for h in r.hypers for b in h.domain if not h.options)
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
     names = "".join(f"{kernel_name(r, s)}, " for s in kernels)
     return [
         ("SIZES", repr(sizes)),
         ("ALIASES", repr(aliases)),
+        *([("SUMS", repr(sums))] if sums else []),
         *([("AXES", repr(r.axes))] if turned else []),
         ("HYPERS", repr({h.name: h.default for h in r.hypers})),
         *([("DOMAINS", repr(domains))] if domains else []),
+        *([("CHOICES", repr(choices))] if choices else []),
         ("INPUTS", axes_table([(i.name, i.declared) for i in r.inputs])),
         ("STATES", axes_table([(s.name, s.declared) for s in r.states])),
         ("OUTPUTS", axes_table([(o, r.declared(o, ())) for o in r.outputs])),
@@ -282,25 +286,16 @@ class ParallelLines:
             e.value(s)
         maps = [r.maps[i] for i in stage.maps]
         first = maps[0]
-        for m in maps:
+        for m in {m.prefix: m for m in maps}.values():
             e.printer.say(m.span)
             e.printer._line_said = None
-        # One that goes by channel or block keeps its rows' order, so its result is turned instead.
-        turned = [m for m in maps if not m.alone]
-        held = [self.holder(m) for m in maps]
+        holders = {m.prefix: m for m in maps}
+        held = {prefix: self.holder(m) for prefix, m in holders.items()}
         some = "" if stage.arguments is None else columns_of(first, stage.arguments)
-        weights = [
-            rows(m, f"weight_of({of}){some}") if m in turned else f"weight_of({of}){some}"
-            for m, of in zip(maps, held, strict=True)
-        ]
-        biases = [
-            f"weight_of({of}).new_zeros({product_text(m.axes)})" if not m.bias
-            else rows(m, f"bias_of({of})") if m in turned
-            else f"bias_of({of})"
-            for m, of in zip(maps, held, strict=True)
-        ]  # fmt: skip
-        weight = weights[0] if len(maps) == 1 else f"torch.cat(({', '.join(weights)}))"
-        bias = biases[0] if len(maps) == 1 else f"torch.cat(({', '.join(biases)}))"
+        weights = [f"weight_of({held[m.prefix]})" for m in maps]
+        zeros = [f"{weights[i]}.new_zeros({product_text(m.axes)})" for i, m in enumerate(maps)]
+        weight = stacked(maps, weights, columns=some)
+        bias = stacked(maps, [f"bias_of({held[m.prefix]})" for m in maps], zeros)
         weight, bias = f"cast({weight}, stored)", f"cast({bias}, stored)"
         if not any(m.bias for m in maps):
             bias = "None"
@@ -328,11 +323,10 @@ class ParallelLines:
         m = self.r.maps[part.map]
         of = self.holder(m)
         if part.argument is None:
-            return f"cast(bias_of({of}), wide){'' if m.axes else '[0]'}"
-        if len(m.sources) == 1:
-            return f"cast(weight_of({of}), wide)"
-        columns = columns_of(m, (part.argument,))
-        return f"cast(weight_of({of}){columns}, wide)"
+            own = block(m, f"bias_of({of})")
+            return f"cast({own}, wide){'' if m.axes else '[0]'}"
+        columns = columns_of(m, (part.argument,)) if len(m.sources) > 1 else ""
+        return f"cast({block(m, f'weight_of({of}){columns}')}, wide)"
 
     def holder(self, m: LearnedMap) -> str:
         """A variable for what holds a map's parameters: a module looks its attributes up

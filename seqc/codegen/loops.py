@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from seqc.codegen.contractions import reordered
 from seqc.codegen.equations import SequenceEquations, StepEquations, unflatten
-from seqc.codegen.parameters import product_text, rows
+from seqc.codegen.parameters import block, product_text, stacked
 from seqc.codegen.torch_printer import Text, TorchPrinter, wrap
 from seqc.ir.graph import Node
 from seqc.ir.maps import LearnedMap
@@ -128,7 +128,8 @@ class LoopEquations(StepEquations):
         given = {"weight": "None", "bias": "None"}
         for what in given if m.bias else ("weight",):
             name = self.namer.fresh(f"{m.prefix.replace('.', '_')}_{what}")
-            self.outer.lines.append(f"{name} = self.{m.prefix}.{what}.to(stored)")
+            code = block(m, f"self.{m.prefix}.{what}")
+            self.outer.lines.append(f"{name} = {code}.to(stored)")
             given[what] = name
         code = m.step(self.map_sources(node, m), **given)
         return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
@@ -137,14 +138,10 @@ class LoopEquations(StepEquations):
         """The weight of what moves, the bias that goes with it, and the product of all else."""
         out, r = self.outer, self.recurrence
         label = maps[0].prefix.replace(".", "_")
-        weights = [rows(m, f"self.{m.prefix}.weight") for m in maps]
-        biases = [
-            rows(m, f"self.{m.prefix}.bias") if m.bias
-            else f"self.{m.prefix}.weight.new_zeros({product_text(m.axes)})"
-            for m in maps
-        ]  # fmt: skip
-        joined = [x[0] if len(maps) == 1 else f"torch.cat(({', '.join(x)}))"
-                  for x in (weights, biases)]  # fmt: skip
+        weights = [f"self.{m.prefix}.weight" for m in maps]
+        zeros = [f"{weights[i]}.new_zeros({product_text(m.axes)})" for i, m in enumerate(maps)]
+        joined = [stacked(maps, weights), stacked(maps, [f"self.{m.prefix}.bias" for m in maps],
+                  zeros)]  # fmt: skip
         weight, bias = self.namer.fresh(f"{label}_weight"), "None"
         out.lines.append(f"{weight} = {joined[0]}.to(stored)")
         if any(m.bias for m in maps):

@@ -17,7 +17,7 @@ from seqc.codegen.layer import (
     tables,
 )
 from seqc.codegen.mirror import print_mirror
-from seqc.codegen.parameters import map_parameters, shape_text
+from seqc.codegen.parameters import init_text, map_parameters, shape_text
 from seqc.codegen.sources import PRELUDES, STEPPING, TITLES, print_kernels, source_texts
 from seqc.codegen.statements import tidy, wrap
 from seqc.codegen.templates import environment
@@ -119,11 +119,11 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
     r = plan.recurrence
     parameters: list[str] = []
     used_maps = {int(n.attrs[0]) for n in r.nodes if n.op == "map"}
-    for i, m in enumerate(r.maps):
-        if i in used_maps:
-            parameters += map_parameters(m)
+    # The parts of a bundle have their parameters together.
+    for m in {m.prefix: m for i, m in enumerate(r.maps) if i in used_maps}.values():
+        parameters += map_parameters(m)
     for p in r.params:
-        init = f'"{p.init.kind}", {p.init.values!r}'
+        init = init_text(p.init)
         parameters.append(f'self._parameter("{p.name}", {shape_text(p.declared)}, {init})')
     kernels = [s for s in plan.stages if isinstance(s, KernelStage)]
     parallel = ParallelLines(plan)
@@ -137,7 +137,7 @@ def layer_view(plan: Plan, backend: str) -> LayerView:
         outputs=", ".join(r.outputs),
         tables=[*tables(plan), *from_zeros, ("DEFAULT_BACKEND", repr(backend))],
         fields=[(h.name, field_shape(r, h)) for h in plan.histories],
-        parameters=parameters,
+        parameters=[part for line in parameters for part in wrap(line)],
         start=tidy(start_lines(plan)),
         keep=tidy(keep_lines(plan)),
         ahead=tidy(ahead_lines(plan)),

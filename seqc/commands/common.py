@@ -76,7 +76,10 @@ def find_spec(argument: str) -> Spec:
     names = list(zoo.names())
     if argument in names:
         return Spec(argument, str(zoo.path(argument)), zoo.source(argument), argument)
-    hint = _nearest(path, names)
+    group, _, layer = argument.partition(".")
+    if group == "gallery" and layer in zoo.gallery.names():
+        return Spec(layer, str(zoo.gallery.path(layer)), zoo.gallery.source(layer), layer)
+    hint = _nearest(path, [*names, *(f"gallery.{n}" for n in zoo.gallery.names())])
     if not hint:
         hint = "seqc zoo lists the built-in layers, seqc new NAME writes a spec to start from"
     raise CommandError(f"there is no file and no built-in layer {argument!r}", hint=hint)

@@ -12,27 +12,43 @@ EPILOG = """\
 examples:
   seqc zoo
   seqc zoo MinGRU > mygru.seq
+  seqc zoo gallery              (further published cells, such as gallery.NAS)
+  seqc zoo gallery.NAS
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("name", metavar="NAME", nargs="?", help="the layer whose spec to print")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="the layer whose spec to print, or `gallery` for more",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit code."""
     from seqc import zoo
 
-    names = sorted(zoo.names(), key=str.lower)
-    if options.name is None:
-        print(table(("layer", "what it is"), [(n, citation(zoo.source(n), n)) for n in names]))
+    gallery = {f"gallery.{n}": zoo.gallery.source for n in zoo.gallery.names()}
+    layers = dict.fromkeys(sorted(zoo.names(), key=str.lower), zoo.source)
+    if options.name in (None, "gallery"):
+        listed = layers if options.name is None else gallery
+        rows = [(n, citation(source(_plain(n)), _plain(n))) for n, source in listed.items()]
+        print(table(("layer", "what it is"), rows))
         return 0
-    if options.name not in names:
-        hint = did_you_mean(options.name, names) or "seqc zoo lists them"
+    found = {**layers, **gallery}.get(options.name)
+    if found is None:
+        hint = did_you_mean(options.name, [*layers, *gallery])
+        hint = hint or "seqc zoo lists them, seqc zoo gallery further published cells"
         raise CommandError(f"there is no built-in layer {options.name!r}", hint=hint)
-    write_text("-", zoo.source(options.name))
+    write_text("-", found(_plain(options.name)))
     return 0
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("gallery.")
 
 
 def citation(source: str, name: str) -> str:

@@ -12,22 +12,10 @@ from types import MappingProxyType
 from typing import ClassVar, TypeAlias
 
 from seqc.diagnostics import Span
+from seqc.ir.inits import Init
 
 #: A number in terms of sizes: a sum of products of sizes and whole numbers.
 Extent: TypeAlias = tuple[tuple[int | str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Init:
-    """How a parameter starts: ``kind`` and its numbers.
-
-    kinds: ``default`` (torch.nn.Linear's own for weights and biases, zeros for a
-    state), ``number`` (value,), ``normal`` (mean, std), ``uniform`` (low, high),
-    ``orthogonal`` (gain,).
-    """
-
-    kind: str = "default"
-    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,13 @@ class LearnedMap:
     axes: tuple[str, ...]
     bias: bool = field(default=True, kw_only=True)
     weight: Init = field(default=Init(), kw_only=True)
+    #: How the bias starts; ``default``: as torch.nn.Linear's.
+    offset: Init = field(default=Init(), kw_only=True)
     order: tuple[str, ...] = field(default=(), kw_only=True)
+    #: Of a bundle's map: which block of the parameters' rows is its own, of how many.
+    part: tuple[int, int] = field(default=(0, 1), kw_only=True)
+    #: Of a declared map, which is called with several values: which of them, from 0.
+    use: int = field(default=0, kw_only=True)
     span: Span | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
@@ -81,8 +75,21 @@ class LearnedMap:
         return self.order or self.axes
 
     @property
+    def label(self) -> str:
+        """What it is called, parts of bundles and uses of one map apart."""
+        k, count = self.part
+        found = self.prefix if count == 1 else f"{self.prefix}.{k}"
+        return f"{found}.{self.use + 1}" if self.use else found
+
+    @property
+    def rows(self) -> Extent:
+        """The rows of the parameters: an entry of the result each, those of a bundle's parts."""
+        count = self.part[1]
+        return (self.axes if count == 1 else (count, *self.axes),)
+
+    @property
     def shape(self) -> tuple[Extent, ...]:
-        """The weight's shape, its rows first: one each of the result's entries."""
+        """The weight's shape, its rows first."""
         raise NotImplementedError
 
     @property
@@ -149,7 +156,7 @@ class Linear(LearnedMap):
 
     @property
     def shape(self) -> tuple[Extent, ...]:
-        return (self.axes,), self.sources
+        return self.rows, self.sources
 
     @property
     def fan_in(self) -> Extent:
@@ -194,7 +201,7 @@ class Conv(LearnedMap):
 
     @property
     def shape(self) -> tuple[Extent, ...]:
-        return (self.axes,), (self._channels,), ((self.width,),)
+        return self.rows, (self._channels,), ((self.width,),)
 
     @property
     def fan_in(self) -> Extent:
@@ -260,7 +267,7 @@ class Blockwise(LearnedMap):
 
     @property
     def shape(self) -> tuple[Extent, ...]:
-        return (self.declared,), self.fan_in
+        return self.rows, self.fan_in
 
     @property
     def fan_in(self) -> Extent:

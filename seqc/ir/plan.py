@@ -122,8 +122,8 @@ class MapPart:
         """Its parameter, or of one the columns of an argument."""
         m = recurrence.maps[self.map]
         if self.argument is None:
-            return f"{m.prefix}.bias"
-        return f"{m.prefix}.weight" + (f"[{self.argument}]" if len(m.sources) > 1 else "")
+            return f"{m.label}.bias"
+        return f"{m.label}.weight" + (f"[{self.argument}]" if len(m.sources) > 1 else "")
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,22 @@ from dataclasses import dataclass, field
 from seqc.diagnostics import Source, Span
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
-from seqc.ir.maps import Init, LearnedMap
+from seqc.ir.inits import Init
+from seqc.ir.maps import LearnedMap
 
 
 @dataclass(frozen=True)
 class Size:
-    """``size a``, ``size width = 2`` (default) or ``size src = hidden`` (alias of another)."""
+    """``size a``, ``size width = 2`` (default) or ``size src = hidden`` (alias of another).
+
+    One with ``terms`` is no axis, but a lag: the sum of these, as the lag of ``h[t-1-delay]``.
+    """
 
     name: str
     default: int | None = None
     alias: str | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+    terms: tuple[int | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Bound:
 
 @dataclass(frozen=True)
 class Hyper:
-    """A real number that shapes nothing and may be changed on the built module, in its domain."""
+    """A real number that shapes nothing and may be changed on the built module, in its domain.
+
+    With ``options`` it is the place of one of them, chosen when the layer is built.
+    """
 
     name: str
     default: float
     span: Span | None = field(default=None, compare=False, repr=False)
     domain: tuple[Bound, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,13 @@ class Recurrence:
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    def shown_lag(self, lag: int | float | str) -> int | str:
+        """A lag as a spec writes it after ``t-``."""
+        found = next((s.terms for s in self.sizes if s.name == lag), ())
+        if found:
+            return "-".join(str(k) for k in found if k)
+        return lag if isinstance(lag, str) else int(lag)
+
     def solve(self, name: str) -> Solve | None:
         """How a state is to be solved, where the spec says."""
         found = {s.state: s for s in self.solves}
@@ -208,19 +224,22 @@ class Recurrence:
 
     def window_name(self, node: Node) -> str:
         """What the past of a convolution's argument is called in the layer's state."""
-        prefix = self.map_of(node).prefix
+        prefix = self.map_of(node).label
         return self.value_name(node.args[0]) or prefix.replace(".", "_") + "_past"
 
     def __str__(self) -> str:
         lines = [f"recurrence {self.name}"]
-        lines += [f"  size {s.name} = {s.alias or s.default}" for s in self.sizes]
+        lines += [
+            f"  size {s.name} = {' + '.join(map(str, s.terms)) or s.alias or s.default}"
+            for s in self.sizes
+        ]
         lines += [
             f"  hyper {' '.join([h.name, *map(str, h.domain)])} = {h.default}" for h in self.hypers
         ]
         lines += [f"  input {i.name}: {' '.join(i.declared) or 1}" for i in self.inputs]
         lines += [f"  param {p.name}: {' '.join(p.declared) or 1}" for p in self.params]
         lines += [
-            f"  map {i} {m.kind} {m.prefix}: {' '.join(m.declared) or 1}"
+            f"  map {i} {m.kind} {m.label}: {' '.join(m.declared) or 1}"
             for i, m in enumerate(self.maps)
         ]
         lines += [f"  %{i} = {n}" for i, n in enumerate(self.nodes)]

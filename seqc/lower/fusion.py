@@ -136,7 +136,7 @@ class Fusion:
                 str(node.attrs[0]) if node.attrs[1] == 0 else f"{node.attrs[0]}_lag{node.attrs[1]}"
             )
         if node.op == "map":
-            prefix = recurrence.map_of(node).prefix
+            prefix = recurrence.map_of(node).label
             return prefix.replace(".", "_") + "_pre"
         for e in recurrence.equations:
             if e.node == n:

@@ -9,7 +9,7 @@ that are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqc.ir.contraction import Contraction
 from seqc.ir.kernel import Carry, Constant, Kernel, Mask, Output, Scan
@@ -170,10 +170,13 @@ class _Stepping(Fusion):
 
     def entry(self, key: int | MapPart, constant: Constant) -> int:
         """The position of a constant."""
-        if key not in self.constants:
-            self.constants.append(key)
-            self.tables.append(constant)
-        return self.constants.index(key)
+        # A matrix and its transpose, or a matrix and the tensor, are two constants of one value.
+        for place, (k, c) in enumerate(zip(self.constants, self.tables, strict=True)):
+            if k == key and replace(c, name=constant.name) == constant:
+                return place
+        self.constants.append(key)
+        self.tables.append(constant)
+        return len(self.constants) - 1
 
     def tensor(self, n: int) -> int:
         name = f"c{len(self.constants)}_{self.describe(n)}"
@@ -211,7 +214,7 @@ class _Stepping(Fusion):
         node = self.nodes[n]
         index = int(node.attrs[0])
         m = self.layout.recurrence.map_of(node)
-        label = m.prefix.replace(".", "_")
+        label = m.label.replace(".", "_")
         terms = []
         for i, (a, axes) in enumerate(zip(node.args, m.sources, strict=True)):
             if self.moving(a):

@@ -156,9 +156,9 @@ class _Names:
             case "read":
                 lag = node.attrs[1]
                 assert isinstance(lag, int | str)
-                name = value(str(node.attrs[0]), lag)
+                name = value(str(node.attrs[0]), self.r.shown_lag(lag))
             case "map":
-                name = value(self.r.map_of(node).prefix, 0, "^")
+                name = value(self.r.map_of(node).label, 0, "^")
             case "param":
                 name = value(str(node.attrs[0]), None)
             case _:

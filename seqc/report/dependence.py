@@ -114,7 +114,7 @@ class _Walk:
                 key = name
                 if lag != 0:
                     key = f"past {name} {lag}"
-                    self.add(key, "past", name, f"t−{lag}", "")
+                    self.add(key, "past", name, f"t−{self.r.shown_lag(lag)}", "")
                     self.edges[name, key] = None
                 self.edges[key, target] = None
             elif node.op == "param":
@@ -124,8 +124,8 @@ class _Walk:
                 self.edges[key, target] = None
             elif node.op == "map":
                 m = self.r.map_of(node)
-                key = f"map {m.prefix}"
-                if self.add(key, "learned", "W", m.prefix, m.kind):
+                key = f"map {m.label}"
+                if self.add(key, "learned", "W", m.label, m.kind):
                     self.walk(node.args, key)
                 self.edges[key, target] = None
             else:

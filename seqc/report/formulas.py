@@ -291,6 +291,7 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
             case "read":
                 lag = node.attrs[1]
                 assert isinstance(lag, int | str)
+                lag = r.shown_lag(lag)
                 return atom(value(str(node.attrs[0]), lag), "" if lag == 0 else "past")
         return None
 
@@ -306,7 +307,7 @@ def layer_printer(r: Recurrence, extra: Iterable[int] = ()) -> tuple[Printer, li
     lines: list[Line] = []
     for n, count in uses.items():
         if r.nodes[n].op == "map" and count > 1 and n not in printer.names:
-            name = value(r.map_of(r.nodes[n]).prefix, 0, "^")
+            name = value(r.map_of(r.nodes[n]).label, 0, "^")
             lines.append(Line(name, printer.definition(n)))
             printer.names[n] = name
     return printer, lines + printer.share(roots, free("uqsw", r), 4)
@@ -346,7 +347,7 @@ class _LayerPrinter(Printer):
 
 def learned(m: LearnedMap, args: list[Piece]) -> Piece:
     """W x + b, or W ∗ x + b for a convolution, of stacked arguments where there are several."""
-    weight = f"<msub><mi>W</mi>{_label(m.prefix)}</msub>"
+    weight = f"<msub><mi>W</mi>{_label(m.label)}</msub>"
     if len(args) == 1:
         source = wrapped(args[0], FRACTION).markup
     else:
@@ -359,7 +360,7 @@ def learned(m: LearnedMap, args: list[Piece]) -> Piece:
     product = weight + sign + source
     if not m.bias:
         return Piece((product,), TIMES)
-    bias = f"<msub><mi>b</mi>{_label(m.prefix)}</msub>"
+    bias = f"<msub><mi>b</mi>{_label(m.label)}</msub>"
     return Piece((product, operator("+") + bias), ADDS)
 
 

@@ -171,7 +171,7 @@ def stages(plan: Plan) -> list[str]:
     for stage in plan.stages:
         match stage:
             case MapStage():
-                maps = ", ".join(r.maps[i].prefix for i in stage.maps)
+                maps = ", ".join(r.maps[i].label for i in stage.maps)
                 kind = r.maps[stage.maps[0]].kind
                 out.append(f"{stage.name}: {kind} maps {maps} as one GEMM")
             case ArrayStage():
@@ -199,7 +199,7 @@ def loop_line(r: Recurrence, stage: LoopStage) -> str:
     """What a loop in torch does at each step."""
     parts = [f"{stage.name}: step by step in PyTorch: {', '.join(stage.states)}"]
     for pack in stage.packs:
-        maps = [r.maps[int(r.nodes[n].attrs[0])].prefix for n in pack]
+        maps = [r.maps[int(r.nodes[n].attrs[0])].label for n in pack]
         parts.append(f"map{'s' if len(maps) > 1 else ''} {', '.join(maps)} as one product a step")
     kept = [r.value_name(n) or f"value{n}" for n in stage.outputs]
     return "; ".join([*parts, f"writes {', '.join(kept) or 'final states alone'}"])

@@ -95,11 +95,11 @@ def formulas(recurrence: Recurrence) -> Formulas:
                 return f"index({node.axes[0]})"
             case "read":
                 name, lag = node.attrs
-                return f"{name}[t]" if lag == 0 else f"{name}[t-{lag}]"
+                return f"{name}[t]" if lag == 0 else f"{name}[t-{recurrence.shown_lag(lag)}]"
             case "map":
                 m = recurrence.map_of(node)
                 parts = [names.get(a) or leaf(a) or "…" for a in node.args]
-                return f"{m.kind}<{m.prefix}>({', '.join(parts)})"
+                return f"{m.kind}<{m.label}>({', '.join(parts)})"
         return None
 
     return Formulas(recurrence.nodes, leaf, names)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqc.runtime.environment import BACKENDS
+from seqc.runtime.inits import draw, numbers
 from seqc.runtime.kernels import FusedKernel
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -39,7 +40,7 @@ class ParameterRecord(NamedTuple):
 
     name: str
     kind: str
-    values: tuple[float, ...]
+    values: tuple[Any, ...]
     fan_in: int
 
 
@@ -49,9 +50,13 @@ class Shell(nn.Module):
     SPEC: ClassVar[str] = ""
     SIZES: ClassVar[dict[str, int | None]] = {}
     ALIASES: ClassVar[dict[str, str]] = {}
+    #: Lags that are sums of sizes and numbers.
+    SUMS: ClassVar[dict[str, tuple[int | str, ...]]] = {}
     #: The order of axes within, that of the sizes; empty where no declaration has another.
     AXES: ClassVar[tuple[str, ...]] = ()
     HYPERS: ClassVar[dict[str, float]] = {}
+    #: Of each function that is chosen when a layer is built the names; the hyper is one's place.
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
     #: What hypers must keep to: (hyper, sign, a number or another hyper).
     DOMAINS: ClassVar[tuple[tuple[str, str, float | str], ...]] = ()
     INPUTS: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -83,7 +88,7 @@ class Shell(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str | None = None,
-        **numbers: float,
+        **numbers: Any,
     ) -> None:
         super().__init__()
         self._take_numbers(numbers)
@@ -97,7 +102,7 @@ class Shell(nn.Module):
     def _declare(self) -> None:
         """Create the parameters (``self._parameter``)."""
 
-    def _take_numbers(self, numbers: dict[str, float]) -> None:
+    def _take_numbers(self, numbers: dict[str, Any]) -> None:
         """Check sizes and hypers by name, and set them as attributes."""
         kind = type(self).__name__
         known = [*self.SIZES, *self.HYPERS]
@@ -119,9 +124,14 @@ class Shell(nn.Module):
             setattr(self, name, int(value))
         for alias, target in self.ALIASES.items():
             setattr(self, alias, getattr(self, target))
+        for lag, terms in self.SUMS.items():
+            setattr(self, lag, sum(k if isinstance(k, int) else self._extent(k) for k in terms))
         hypers = {}
         for name, number in self.HYPERS.items():
             value = numbers.get(name, number)
+            if name in self.CHOICES:
+                hypers[name] = self._place(name, numbers.get(name, self.CHOICES[name][0]))
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
                 raise ValueError(f"{kind}: hyper {name!r} must be a number, not {value!r}")
             hypers[name] = float(value)
@@ -130,6 +140,16 @@ class Shell(nn.Module):
             self._check_domain(name, hypers)
         # Together: one at a time, each would be held to what the others were before.
         self.__dict__.update(hypers)
+
+    def _place(self, name: str, value: Any) -> float:
+        """The place of a chosen function among those that there are."""
+        names = self.CHOICES[name]
+        if value not in names:
+            raise ValueError(
+                f"{type(self).__name__}: {name} is chosen from {', '.join(map(repr, names))}; it "
+                f"can't be {value!r}"
+            )
+        return float(names.index(value))
 
     def _check_domain(self, name: str, hypers: dict[str, float]) -> None:
         """Raise where a hyper does not keep to what the spec says of it."""
@@ -154,7 +174,7 @@ class Shell(nn.Module):
         name: str,
         shape: tuple[int, ...],
         kind: str = "default",
-        values: tuple[float, ...] = (),
+        values: tuple[Any, ...] = (),
         fan_in: int = 0,
     ) -> None:
         """Declare ``name`` (dots make submodules, so that state_dict reads like the spec)."""
@@ -169,45 +189,36 @@ class Shell(nn.Module):
             last, nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         )
         self._path = self._path or tuple(name.split("."))
+        values = numbers(f"{type(self).__name__}: parameter {name!r}", kind, values)
         self._records.append(ParameterRecord(name, kind, values, fan_in))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw every parameter anew from the distribution that the spec gives it.
 
-        ``default`` is torch.nn.Linear's: uniform in ±1/sqrt(fan in) for weights
-        and biases; other parameters without an init start at zero.
+        Where it gives none, a map's weights and biases are uniform in ±1/sqrt(fan in), as
+        torch.nn.Linear's; other parameters start at zero. Numbers in terms of sizes and hypers
+        are those of the layer as it was built.
         """
         for name, kind, values, fan_in in self._records:
             p = self.get_parameter(name)
-            match kind:
-                case "default" if fan_in > 0:
-                    bound = 1 / math.sqrt(fan_in)
-                    p.uniform_(-bound, bound)
-                case "default":
-                    p.zero_()
-                case "number":
-                    p.fill_(values[0])
-                case "normal":
-                    p.normal_(values[0], values[1])
-                case "uniform":
-                    p.uniform_(values[0], values[1])
-                case "orthogonal":
-                    gain = values[0] if values else 1.0
-                    if p.dim() >= 2:
-                        nn.init.orthogonal_(p, gain)
-                    else:
-                        p.copy_(nn.init.orthogonal_(p.new_empty(1, p.numel()), gain)[0])
-                case _:
-                    raise ValueError(f"{name}: unknown init {kind!r}")
+            draw(p, kind, values, fan_in)
 
     def extra_repr(self) -> str:
         """Sizes and hypers, as given."""
         numbers = [f"{n}={getattr(self, n)}" for n in self.SIZES]
-        numbers += [f"{n}={getattr(self, n):g}" for n in self.HYPERS]
+        for n in self.HYPERS:
+            number = getattr(self, n)
+            known = self.CHOICES.get(n)
+            numbers.append(f"{n}={number:g}" if known is None else f"{n}={known[int(number)]!r}")
         return ", ".join(numbers)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.CHOICES:
+            raise AttributeError(
+                f"{type(self).__name__}: {name!r} is chosen when the layer is built and stays so; "
+                "make another layer"
+            )
         if name in self.HYPERS and not isinstance(value, (int, float)):
             if not (isinstance(value, Tensor) and value.numel() == 1):
                 raise TypeError(f"hyper {name!r} must be a number, not {type(value).__name__}")

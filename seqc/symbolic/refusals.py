@@ -52,7 +52,7 @@ def nonlinear(recurrence: Recurrence, component: Component, obstacle: int) -> Re
     nodes = recurrence.nodes
     name = (*component.states, *component.others)[0]
     read = _read_below(nodes, obstacle, component.reads)
-    told = f"{read.attrs[0]}[t-{read.attrs[1]}]"
+    told = f"{read.attrs[0]}[t-{recurrence.shown_lag(read.attrs[1])}]"
     node = nodes[obstacle]
     what = _OBSTACLES.get(node.op, f"{node.op} of a term that depends on it")
     return Refusal(
@@ -79,8 +79,9 @@ def too_late(recurrence: Recurrence, component: Component) -> Refusal:
     late = next((n for n in component.reads if isinstance(nodes[n].attrs[1], str)), None)
     if late is None:
         late = max(component.reads, key=lambda n: int(nodes[n].attrs[1]))
+    lag = recurrence.shown_lag(nodes[late].attrs[1])
     reason = (
-        f"{nodes[late].attrs[0]} is read with a lag of {nodes[late].attrs[1]}, "
+        f"{nodes[late].attrs[0]} is read with a lag of {lag}, "
         "which is more steps than a kernel carries"
     )
     return Refusal("W103", reason, reason, nodes[late].span or span_of(recurrence, name))

@@ -132,6 +132,23 @@ def test_zoo_cites_a_source_for_every_layer(capsys: pytest.CaptureFixture[str]) 
     assert all(len(row.split()) > 2 for row in rows)
 
 
+def test_the_gallery_is_listed_apart_and_its_layers_are_specs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["zoo", "gallery"]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert {row.split()[0] for row in rows} == {f"gallery.{n}" for n in zoo.gallery.names()}
+    assert all(len(row.split()) > 2 for row in rows)
+    assert cli.main(["zoo", "gallery.NAS"]) == 0
+    assert capsys.readouterr().out == zoo.gallery.source("NAS")
+    assert cli.main(["check", "gallery.MUT2"]) == 0
+    assert "MUT2" in capsys.readouterr().out
+    assert cli.main(["check", "gallery.MUTT2"]) == 1
+    assert "did you mean gallery.MUT2?" in capsys.readouterr().err
+    with pytest.raises(AttributeError, match="did you mean 'JANET'"):
+        _ = zoo.gallery.JANETT
+
+
 def test_a_new_spec_compiles_and_verifies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,6 +58,21 @@ REFUSED = {
         + f"{HEAD}h[t]=h[t-1]{END}",
         "E025",
     ),
+    "a large bundle": (
+        HEAD + f"g[t]: (64, a) = {'h[t-1] + ' * 3_000}1\nh[t] = g[t][0]" + END,
+        "E009",
+    ),
+    "many bundles": (
+        HEAD
+        + "".join(f"a{i}[t]: (64, a) = h[t-1] * h[t-1]\n" for i in range(1_000))
+        + "h[t] = 1"
+        + END,
+        "E009",
+    ),
+    "a long formula": (
+        HEAD + f"param q: a = {'a + ' * 8_000}1\nh[t] = q" + END,
+        "E088",
+    ),
     "many sizes": ("layer L\nsize " + ",".join(f"a{i}" for i in range(10_000)), "E082"),
     "a chain of calls": (HEAD + "h[t] = f" + "(1)" * 8_000 + END, "E024"),
     "a chain of indices": (HEAD + "h[t] = h" + "[t]" * 8_000 + END, "E044"),
@@ -125,6 +140,9 @@ SPEC = prelude().text + (
     "input x[t]: input\nstate h[t]: hidden = learned\nparam w: (hidden, other) = normal(0, 1e-2)\n"
     "z[t]: hidden = sigmoid(conv(x[t-1], width, causal = false) + sum(w * h[t-1], other))\n"
     "h[t] = where(z[t] >= 0, drop(softmax(z[t], hidden), p), -h[t-width] ^ 2)\noutput h[t]\n"
+    "choice act = tanh, relu\nmap f(u): hidden = linear(u, bias = -log(hidden))\n"
+    "g[t]: (2, hidden) = act(f(h[t-1-width])) + linear(x[t], weight = orthogonal)\n"
+    "y[t] = g[t][0] * g[t-1][1]\noutput y[t]\n"
 )
 WORDS = [*SPEC.split(), "(", ")", "[", "]", "=", ",", ":", "\n", "t", "[t]", "complex", "space"]
 

@@ -26,7 +26,8 @@ from seqc.frontend.messages.codes import CODES
 from seqc.ir.graph import verify_graph
 
 CALLS = {
-    "relu": "u", "silu": "u", "gelu": "u", "elu": "u", "logsigmoid": "u", "finite": "u",
+    "relu": "u", "silu": "u", "gelu": "u", "elu": "u", "logsigmoid": "u", "leaky_relu": "u, 0.01",
+    "hardsigmoid": "u", "finite": "u",
     "clamp": "u, 0, 1", "logsumexp": "u, a", "softmax": "u, a", "logsoftmax": "u, a",
     "norm": "u, a", "variance": "u, a", "normalize": "u, a, 1e-5",
     "shifted_logsumexp": "u, 1, a", "grown": "u, 1", "log_or_none": "u",

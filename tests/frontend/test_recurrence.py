@@ -6,7 +6,7 @@ import pytest
 
 from seqc.diagnostics import Source, render
 from seqc.frontend import parse_spec
-from seqc.ir.maps import Init
+from seqc.ir.inits import Init
 from seqc.ir.recurrence import Recurrence
 
 MINGRU = """\

@@ -569,6 +569,8 @@ FUNCTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "erf(x[t])": lambda x, w: torch.erf(x),
     "gelu(x[t])": lambda x, w: F.gelu(x),
     "elu(x[t])": lambda x, w: F.elu(x),
+    "leaky_relu(x[t], 0.01)": lambda x, w: F.leaky_relu(x),
+    "hardsigmoid(4 * x[t])": lambda x, w: F.relu6(4 * x + 3) / 6,
     "sin(x[t]) * cos(w[t])": lambda x, w: torch.sin(x) * torch.cos(w),
     "logaddexp(x[t], w[t])": torch.logaddexp,
     "-x[t]^2": lambda x, w: -(x**2),

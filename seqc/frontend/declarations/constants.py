@@ -7,10 +7,11 @@ from collections.abc import Generator
 from typing import Any
 
 from seqc.frontend.declarations.functions import INITS
+from seqc.frontend.declarations.scope import Scope
 from seqc.frontend.messages.problems import Problems, a_number
 from seqc.frontend.text import syntax as s
 from seqc.frontend.trampoline import run
-from seqc.ir.maps import Init
+from seqc.ir.inits import Formula, Init, Quantity
 
 _Fold = Generator[Any, "float | None", "float | None"]
 
@@ -85,21 +86,77 @@ def finite(expr: s.Expr) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def read_init(expr: s.Expr, problems: Problems) -> Init | None:
-    """How a parameter starts: a number, or one of the kinds of :data:`INITS`."""
-    known = "`0`, `normal(0, 0.02)`, `uniform(-0.1, 0.1)` or `orthogonal`"
-    number = fold(expr)
-    if number is not None:
-        if math.isfinite(number):
-            return Init("number", (number,))
-        problems.error("E088", "a parameter can't start at infinity", expr.span)
+#: What a formula of sizes and hypers may come to: more is a mistake, and hard to print.
+MAX_OPERATIONS = 64
+
+
+def quantity(expr: s.Expr, scope: Scope) -> Quantity | None:
+    """The number that an expression of numbers, sizes and hypers is; None for any other."""
+    value = fold(expr)
+    if value is not None:
+        return value if math.isfinite(value) else None
+    left = [MAX_OPERATIONS]
+    return run(_quantity(expr, scope, left)) if left[0] >= 0 else None
+
+
+_Quantity = Generator[Any, "Quantity | None", "Quantity | None"]
+
+
+def _quantity(expr: s.Expr, scope: Scope, left: list[int]) -> _Quantity:
+    left[0] -= 1
+    if left[0] < 0:
         return None
+    value: Quantity | None = None
+    if isinstance(expr, s.Number | s.Name):
+        symbol = scope.symbols.get(expr.text) if isinstance(expr, s.Name) else None
+        if symbol is None:
+            return fold(expr)
+        if symbol.kind in ("size", "hyper"):
+            symbol.used = True
+            value = symbol.name
+    elif isinstance(expr, s.Signed):
+        value = yield _quantity(expr.value, scope, left)
+        value = Formula("neg", (value,)) if value is not None and expr.negative else value
+    elif isinstance(expr, s.Chain):
+        value = yield _quantity(expr.first, scope, left)
+        for op, operand in expr.rest:
+            right = yield _quantity(operand, scope, left)
+            value = None if value is None or right is None else Formula(op, (value, right))
+    elif isinstance(expr, s.Power):
+        for i, (negative, base) in enumerate(reversed(expr.parts)):
+            part = yield _quantity(base, scope, left)
+            if part is None or (i and value is None):
+                return None
+            value = part if i == 0 or value is None else Formula("^", (part, value))
+            value = Formula("neg", (value,)) if negative else value
+    elif (
+        isinstance(expr, s.Call)
+        and isinstance(expr.function, s.Name)
+        and expr.function.text in ("sqrt", "log", "exp")
+        and len(expr.arguments) == 1
+        and expr.arguments[0].keyword is None
+    ):
+        inner = yield _quantity(expr.arguments[0].value, scope, left)
+        value = None if inner is None else Formula(expr.function.text, (inner,))
+    return value if left[0] >= 0 else None
+
+
+def read_init(expr: s.Expr, scope: Scope, problems: Problems) -> Init | None:
+    """How a parameter starts: a number, or one of the kinds of :data:`INITS`."""
+    known = "`0`, `normal(0, 0.02)`, `uniform(-0.1, 0.1)`, `orthogonal` or `xavier_uniform`"
     name: s.Expr = expr
     arguments: tuple[s.Argument, ...] = ()
     if isinstance(expr, s.Call):
         name, arguments = expr.function, expr.arguments
     if not isinstance(name, s.Name) or name.text not in INITS:
-        hint = f"write {known}"
+        number = fold(expr)
+        if number is not None and not math.isfinite(number):
+            problems.error("E088", "a parameter can't start at infinity", expr.span)
+            return None
+        value = quantity(expr, scope)
+        if value is not None:
+            return Init("number", (value,))
+        hint = f"write {known}, or a number in terms of sizes and hypers: `1 / sqrt(hidden)`"
         if isinstance(name, s.Name):
             hint = problems.guess(name.text, INITS, hint)
         problems.error("E088", "this is not a way to start a parameter", expr.span, hint=hint)
@@ -123,27 +180,50 @@ def read_init(expr: s.Expr, problems: Problems) -> Init | None:
             hint="for example `normal(0, 0.02)`, `uniform(-0.1, 0.1)` and `orthogonal(1)`",
         )
         return None
-    values = []
+    values: list[Quantity] = []
     for argument in arguments:
-        value = finite(argument.value)
+        value = quantity(argument.value, scope)
         if value is None:
             problems.error(
                 "E088",
-                f"`{name.text}` takes plain numbers",
+                f"`{name.text}` takes numbers, which may be in terms of sizes and hypers",
                 argument.value.span,
-                hint="a size isn't known yet when the spec is compiled: start at unit scale and "
-                "multiply by it in the equations",
+                hint="write such as `1 / sqrt(hidden)`: + - * / ^, sqrt, log and exp, "
+                f"{MAX_OPERATIONS} terms at most",
             )
             return None
         values.append(value)
-    if name.text == "orthogonal" and not values:
-        values = [1.0]
-    if name.text == "normal" and values[1] < 0:
+    if not values:
+        # The gain of all that have one; the slope of He et al.'s, of a plain relu.
+        values = [0.0 if name.text.startswith("kaiming") else 1.0]
+    first, last = values[0], values[-1]
+    if name.text == "normal" and isinstance(last, float) and last < 0:
         problems.error("E088", "a standard deviation is not negative", arguments[1].span)
         return None
-    if name.text == "uniform" and values[0] > values[1]:
-        problems.error(
-            "E088", "the lower bound is above the upper one", expr.span, hint="swap the numbers"
-        )
-        return None
+    if name.text == "uniform" and isinstance(first, float) and isinstance(last, float):
+        if first > last:
+            problems.error(
+                "E088", "the lower bound is above the upper one", expr.span, hint="swap the numbers"
+            )
+            return None
     return Init(name.text, tuple(values))
+
+
+def read_weight(expr: s.Expr, scope: Scope, problems: Problems) -> Init | None:
+    """How a map's weight starts: one start, or one for each of its arguments."""
+    if not isinstance(expr, s.Tuple):
+        return read_init(expr, scope, problems)
+    parts = [read_init(part, scope, problems) for part in expr.parts]
+    found = tuple(p for p in parts if p is not None)
+    return Init("parts", (), found) if len(found) == len(parts) else None
+
+
+def matrix_only(init: Init, expr: s.Expr, problems: Problems) -> None:
+    """Say that a start by rows and columns is asked of what has none."""
+    name = init.kind.replace("_", " ")
+    problems.error(
+        "E088",
+        f"{'an' if name[0] in 'aeiou' else 'a'} {name} start needs two axes or more",
+        expr.span,
+        hint="use `normal(0, 1)`",
+    )

@@ -62,7 +62,15 @@ BUILTIN = frozenset(
 )
 
 #: Starts of a parameter: name -> (numbers it takes at least, at most).
-INITS: dict[str, tuple[int, int]] = {"normal": (2, 2), "uniform": (2, 2), "orthogonal": (0, 1)}
+INITS: dict[str, tuple[int, int]] = {
+    "normal": (2, 2),
+    "uniform": (2, 2),
+    "orthogonal": (0, 1),
+    "xavier_uniform": (0, 1),
+    "xavier_normal": (0, 1),
+    "kaiming_uniform": (0, 1),
+    "kaiming_normal": (0, 1),
+}
 
 
 def arity(function: str) -> int | None:

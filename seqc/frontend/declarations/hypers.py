@@ -57,7 +57,7 @@ def _bound(name: str, sign: str, term: s.Expr, scope: Scope, problems: Problems)
     number = finite(term)
     if number is not None:
         return Bound(sign, number)
-    earlier = [h.name for h in scope.hypers]
+    earlier = [h.name for h in scope.hypers if not h.options]
     if isinstance(term, s.Name) and term.text in earlier:
         scope.symbols[term.text].used = True
         return Bound(sign, term.text)

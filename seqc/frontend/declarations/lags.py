@@ -50,6 +50,10 @@ def read_lag(term: s.Indexed, scope: Scope, problems: Problems) -> Lag | None:
                     hint = "a lag is a whole number or a size, fixed when the layer is built"
                 problems.error("E043", f"`{offset.text}` is not a size", offset.span, hint=hint)
                 return None
+    elif isinstance(index, s.Chain) and _is_t(index.first) and len(index.rest) > 1:
+        offsets = [offset_of(e, scope) if op == "-" else None for op, e in index.rest]
+        if None not in offsets:
+            return _sum_of([k for k in offsets if k is not None], index, scope, problems)
     elif isinstance(index, s.Name):
         problems.error(
             "E043", "the time index is always `t`", index.span, hint=f"write `{shown}[t]`"
@@ -57,6 +61,22 @@ def read_lag(term: s.Indexed, scope: Scope, problems: Problems) -> Lag | None:
         return None
     problems.error("E043", "this is not a time index", index.span, hint=forms)
     return None
+
+
+def _sum_of(offsets: list[Lag], index: s.Expr, scope: Scope, problems: Problems) -> Lag | None:
+    """The lag of `[t-1-delay]`: a number, the name of a size, or of a sum."""
+    number = sum(k for k in offsets if isinstance(k, int))
+    names = [k for k in offsets if isinstance(k, str)]
+    for name in names:
+        scope.symbols[name].used = True
+    if number > MAX_LAG:
+        problems.error("E043", f"a read looks back {MAX_LAG:,} steps at most", index.span)
+        return None
+    if not names or (len(names) == 1 and not number):
+        return names[0] if names else number
+    # In the layer's order of sizes, so that [t-a-b] and [t-b-a] are one.
+    ordered = sorted(names, key=scope.axis_order.index)
+    return scope.lag((number, *ordered), index.span)
 
 
 def offset_of(expr: s.Expr, scope: Scope) -> Lag | None:

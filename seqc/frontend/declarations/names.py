@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from seqc.diagnostics import Label
 from seqc.frontend.declarations.axes import is_complex, resolve_axes
-from seqc.frontend.declarations.constants import read_init
+from seqc.frontend.declarations.constants import matrix_only, read_init
 from seqc.frontend.declarations.hypers import read_hyper
 from seqc.frontend.declarations.reserved import refusal
 from seqc.frontend.declarations.scope import KINDS, Scope, Symbol, part_names
 from seqc.frontend.messages.limits import MAX_SIZE, MAX_SIZES
 from seqc.frontend.messages.problems import Problems, shorten
 from seqc.frontend.text import syntax as s
-from seqc.ir.maps import Init
-from seqc.ir.recurrence import Input, Param, Size
+from seqc.ir.inits import Init
+from seqc.ir.recurrence import Bound, Hyper, Input, Param, Size
 
 
 class Declarations:
@@ -25,7 +25,7 @@ class Declarations:
         self.scope = Scope()
 
     def read(self, statements: Iterable[s.Statement]) -> Scope:
-        """The scope of a layer's statements; sizes first, since anything may name them."""
+        """The scope of a layer's statements; sizes and hypers first, which anything may name."""
         statements = tuple(statements)
         for statement in statements:
             if isinstance(statement, s.Settings) and statement.kind == "size":
@@ -39,8 +39,13 @@ class Declarations:
             if isinstance(statement, s.Settings) and statement.kind == "hyper":
                 for item in statement.items:
                     read_hyper(item, self._declare("hyper", item.name), self.scope, self.problems)
-            elif isinstance(statement, s.Declaration):
+            elif isinstance(statement, s.Choice):
+                self._choice(statement)
+        for statement in statements:
+            if isinstance(statement, s.Declaration):
                 self._declaration(statement)
+            elif isinstance(statement, s.MapStatement):
+                self._map(statement)
         for statement in statements:
             if isinstance(statement, s.EquationStatement):
                 self._equation(statement)
@@ -200,7 +205,7 @@ class Declarations:
         elif kind == "state":
             self.scope.states[name.text] = value
         else:
-            init = Init("default") if value is None else read_init(value, self.problems)
+            init = Init("default") if value is None else read_init(value, self.scope, self.problems)
             if value is None:
                 self.problems.error(
                     "E088",
@@ -208,13 +213,8 @@ class Declarations:
                     item.span,
                     hint="write `= 0`, `= normal(0, 0.02)`, `= uniform(-0.1, 0.1)`, …",
                 )
-            elif init is not None and init.kind == "orthogonal" and len(symbol.axes) < 2:
-                self.problems.error(
-                    "E088",
-                    "an orthogonal start needs two axes or more",
-                    value.span,
-                    hint="use `normal(0, 1)`",
-                )
+            elif init is not None and init.of_matrices and len(symbol.axes) < 2:
+                matrix_only(init, value, self.problems)
             span, init, order = item.target.span, init or Init(), symbol.order
             if not symbol.complex:
                 self.scope.params.append(Param(name.text, symbol.axes, init, span, order=order))
@@ -223,6 +223,24 @@ class Declarations:
             other = Init("number", (0.0,)) if init.kind == "number" else init
             self.scope.params.append(Param(re, symbol.axes, init, span, order=order))
             self.scope.params.append(Param(im, symbol.axes, other, span, order=order))
+
+    def _choice(self, statement: s.Choice) -> None:
+        """`choice act = tanh, relu`: a hyper that says which, from 0."""
+        name = statement.name.text
+        if self._declare("choice", statement.name) is not None:
+            self.scope.choices[name] = statement
+            options = tuple(o.text for o in statement.options)
+            last = Bound("<=", float(len(options) - 1))
+            domain = (Bound(">=", 0.0), last)
+            self.scope.hypers.append(Hyper(name, 0.0, statement.name.span, domain, options))
+
+    def _map(self, statement: s.MapStatement) -> None:
+        """`map f(u): hidden = linear(u)`."""
+        axes = resolve_axes(statement.axes, self.scope, self.problems)
+        symbol = self._declare("map", statement.name, axes)
+        if symbol is not None:
+            symbol.complex = is_complex(statement.axes)
+            self.scope.maps[statement.name.text] = statement
 
     def _some_axis(self) -> str:
         return next(reversed(self.scope.axis_order), "hidden")

@@ -32,8 +32,8 @@ MODULE_ATTRIBUTES = _words(
 LAYER_ATTRIBUTES = _words(
     """
     backend cls cu_seqlens device dtype penalties reset resets self seqc state states step torch
-    SPEC SIZES ALIASES AXES DOMAINS HYPERS INPUTS STATES OUTPUTS FIELDS FROM_ZEROS KERNELS LOOPS
-    PARALLEL STREAMS State DEFAULT_BACKEND kernel_calls reset_parameters
+    SPEC SIZES ALIASES AXES CHOICES DOMAINS HYPERS INPUTS STATES OUTPUTS FIELDS FROM_ZEROS KERNELS
+    LOOPS PARALLEL STREAMS SUMS State DEFAULT_BACKEND kernel_calls reset_parameters
     """
 )
 

@@ -20,6 +20,8 @@ KINDS = {
     "constant": "constant in time",
     "later": "a space",
     "part": "a name of the algebra",
+    "map": "a map",
+    "choice": "a choice of functions",
 }
 #: The kinds that have a value at every step.
 SEQUENCES = frozenset({"input", "state", "equation"})
@@ -44,6 +46,15 @@ class Symbol:
     order: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Member:
+    """Which part of which bundle an equation is: `g[t][index]` of ``count``."""
+
+    bundle: str
+    index: int
+    count: int
+
+
 @dataclass
 class Scope:
     """Everything that a layer declares, in the order of the file."""
@@ -56,6 +67,14 @@ class Scope:
     states: dict[str, s.Expr | None] = field(default_factory=dict)
     equations: dict[str, s.EquationStatement] = field(default_factory=dict)
     outputs: list[s.Target] = field(default_factory=list)
+    #: lags that are sums of sizes and numbers, by what they are called
+    sums: dict[tuple[int | str, ...], Size] = field(default_factory=dict)
+    #: the maps that are declared by themselves
+    maps: dict[str, s.MapStatement] = field(default_factory=dict)
+    #: the functions that are chosen when the layer is built
+    choices: dict[str, s.Choice] = field(default_factory=dict)
+    #: the equations that are parts of bundles
+    members: dict[str, Member] = field(default_factory=dict)
 
     def sorted(self, axes: tuple[str, ...]) -> tuple[str, ...]:
         """Axes in the layer's order."""
@@ -77,6 +96,26 @@ class Scope:
             if size.name == axis:
                 return size.alias or axis
         return axis
+
+    def lag(self, terms: tuple[int | str, ...], span: Span) -> str:
+        """What a lag that is the sum of sizes (and a number) is called on the layer."""
+        found = self.sums.get(terms)
+        if found is None:
+            name = "_".join(map(str, (*terms[1:], terms[0])))
+            while name in self.symbols or any(s.name == name for s in self.sums.values()):
+                name += "_"
+            found = self.sums[terms] = Size(name, span=span, terms=terms)
+        return found.name
+
+    def shown(self, name: str) -> str:
+        """A name as the spec writes it."""
+        member = self.members.get(name)
+        return name if member is None else f"{member.bundle}[t][{member.index}]"
+
+    def owner(self, name: str) -> str:
+        """What an equation is declared as: a bundle, where it is a part of one."""
+        member = self.members.get(name)
+        return name if member is None else member.bundle
 
     def named(self, *kinds: str) -> Iterator[str]:
         """The names of some kinds."""

@@ -175,6 +175,13 @@ class Builder(NodeBuilder):
                 return self.built.get(name)
             if symbol.kind in SEQUENCES:
                 self._untimed(expr, symbol.kind)
+            if symbol.kind in ("map", "choice"):
+                self.problems.error(
+                    "E020",
+                    f"`{name}` is {KINDS[symbol.kind]}",
+                    expr.span,
+                    hint=f"call it: `{name}(…)`",
+                )
             return None
         if name in NUMBERS:
             return self.const(math.inf if name == "inf" else math.pi, span)

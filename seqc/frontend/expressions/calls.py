@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from seqc.frontend.declarations.defs import Function
 from seqc.frontend.declarations.functions import (
     BUILTIN,
     COMPLEX_FUNCTIONS,
@@ -13,10 +16,12 @@ from seqc.frontend.declarations.functions import (
 from seqc.frontend.expressions.along import along, axis_of, not_an_axis, rename_axes
 from seqc.frontend.expressions.applications import apply_algebra
 from seqc.frontend.expressions.builder import Builder
+from seqc.frontend.expressions.choices import chosen
 from seqc.frontend.expressions.gradients import grafted
 from seqc.frontend.expressions.maps import learned_map
 from seqc.frontend.expressions.nodes import Call, Evaluation, SizeName
 from seqc.frontend.expressions.prefixes import prefix_mask
+from seqc.frontend.expressions.shared import shared_map
 from seqc.frontend.messages.problems import a_number, shorten
 from seqc.frontend.text import syntax as s
 from seqc.ir.maps import MAPS
@@ -34,6 +39,12 @@ def evaluate(builder: Builder, expr: s.Call, call: Call | None) -> Evaluation:
         code, instead = LATER_FUNCTIONS[name]
         builder.error(code, f"`{name}` is not available yet", expr.span, call, hint=instead)
         return None
+    if name in builder.scope.choices:
+        result = yield chosen(builder, expr, name, call, _written_out)
+        return result
+    if name in builder.scope.maps:
+        result = yield shared_map(builder, expr, name, call)
+        return result
     if name not in BUILTIN and name in builder.functions:
         result = yield _define(builder, expr, name, call)
         return result
@@ -187,7 +198,20 @@ def _define(builder: Builder, expr: s.Call, name: str, call: Call | None) -> Eva
         return None
     if not function.sound or None in bindings:
         return None
-    names = (p.text for p in parameters)
+    result = yield _written_out(builder, function, bindings, expr, call)
+    return result
+
+
+def _written_out(
+    builder: Builder,
+    function: Function,
+    bindings: Sequence[int | SizeName | None],
+    expr: s.Call,
+    call: Call | None,
+) -> Evaluation:
+    """The value of a `def`'s body for what its parameters stand for."""
+    name = function.define.name.text
+    names = (p.text for p in function.define.parameters)
     inner = Call(
         dict(zip(names, bindings, strict=True)),
         expr.span if call is None else call.span,

@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from seqc.diagnostics import Label
-from seqc.frontend.declarations.constants import read_init
-from seqc.frontend.declarations.functions import usage
+from seqc.frontend.declarations.constants import matrix_only, read_init, read_weight
+from seqc.frontend.declarations.defs import NUMBERS
+from seqc.frontend.declarations.functions import INITS, usage
 from seqc.frontend.declarations.scope import SUFFIXES
 from seqc.frontend.expressions.builder import Builder
 from seqc.frontend.expressions.nodes import Call, Evaluation
 from seqc.frontend.messages.limits import MAX_LAG
 from seqc.frontend.messages.problems import a_number, shorten
 from seqc.frontend.text import syntax as s
-from seqc.ir.maps import MAPS, Init, LearnedMap
+from seqc.ir.inits import Init
+from seqc.ir.maps import MAPS, LearnedMap
 
 
 def count_maps(expr: s.Expr) -> int:
@@ -32,7 +34,7 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
     """The `map` node of `linear(…)`, `conv(…)` or another learned map."""
     made = MAPS[kind]
     positional = [a.value for a in expr.arguments if a.keyword is None]
-    options = _options(builder, expr, made)
+    options = _options_of(builder, expr, made)
     positional += [
         a.value for a in expr.arguments if a.keyword is not None and a.keyword.text in made.counts
     ]
@@ -79,17 +81,24 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         return None
     axes = builder.place.axes
     sources = tuple(
-        _flattened(builder, argument, builder.axes_of(v))
+        flattened(builder, argument, builder.axes_of(v))
         for argument, v in zip(positional, values, strict=True)
         if v is not None
     )
     if options is None or prefix is None or axes is None:
         return None
-    if len(sources) < len(values):
+    if len(sources) < len(values) or not _shared_out(builder, expr, options, len(sources)):
         return None
+    member = builder.scope.members.get(builder.place.name)
     learned = made(
-        prefix, sources, axes, order=builder.place.order, span=expr.span, **options
-    ).fitted()  # fmt: skip
+        prefix,
+        sources,
+        axes,
+        order=builder.place.order,
+        part=(0, 1) if member is None else (member.index, member.count),
+        span=expr.span,
+        **options,
+    ).fitted()
     wrong = learned.misfit(builder.scope.extent)
     if wrong is not None:
         before, after = (", ".join(a) or "1" for a in (sources[0], builder.place.order or axes))
@@ -105,6 +114,29 @@ def learned_map(builder: Builder, expr: s.Call, kind: str, call: Call | None) ->
         index = (len(builder.maps) - 1,)
         nodes.append(builder.add("map", *arguments, axes=axes, attrs=index, span=expr.span))
     return nodes[0] if len(nodes) == 1 else builder.joined((nodes[0], nodes[1]), expr.span)
+
+
+def map_options(
+    builder: Builder, expr: s.Call, made: type[LearnedMap], count: int
+) -> dict[str, Any] | None:
+    """The flags and starts of a map of so many arguments; None where one is wrong."""
+    options = _options_of(builder, expr, made)
+    return options if options and _shared_out(builder, expr, options, count) else None
+
+
+def _shared_out(builder: Builder, expr: s.Call, options: dict[str, Any], count: int) -> bool:
+    """Whether a weight's starts, where there is one an argument, are as many as the arguments."""
+    parts = options["weight"].parts
+    if parts and len(parts) != count:
+        given = next(a for a in expr.arguments if a.keyword and a.keyword.text == "weight")
+        builder.problems.error(
+            "E062",
+            f"{len(parts)} starts are given for {a_number(count, 'argument')}",
+            given.value.span,
+            hint="give one for all, or one each in the order of the arguments",
+        )
+        return False
+    return True
 
 
 def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
@@ -133,11 +165,12 @@ def _allowed(builder: Builder, expr: s.Call, kind: str) -> bool:
     return True
 
 
-def _options(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
+def _options_of(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str, Any] | None:
     """The flags and the weight's start, by name; None where one is wrong."""
     kind, known = made.kind, (*made.counts, *made.flags, "weight")
     flags = dict(made.flags)
     weight: Init | None = Init()
+    offset: Init | None = Init()
     sound = True
     seen: dict[str, s.Name] = {}
     for argument in expr.arguments:
@@ -172,23 +205,45 @@ def _options(builder: Builder, expr: s.Call, made: type[LearnedMap]) -> dict[str
         elif name in made.counts:
             pass  # taken with the positional arguments
         elif name == "weight":
-            weight = read_init(argument.value, builder.problems)
+            weight = read_weight(argument.value, builder.scope, builder.problems)
         else:
             value = argument.value
             text = value.text if isinstance(value, s.Name) else ""
+            if name == "bias" and _starts(builder, value):
+                offset = _bias(builder, value)
+                text = "true"
             if text not in ("true", "false"):
+                other = " or a start, as `0` or `normal(0, 1)`" if name == "bias" else ""
                 builder.problems.error(
                     "E062",
-                    f"`{name}` is `true` or `false`",
+                    f"`{name}` is `true` or `false`{other}",
                     value.span,
                     hint=f"write `{name} = {str(not flags[name]).lower()}`",
                 )
                 sound = False
             flags[name] = text == "true"
         seen[name] = argument.keyword
-    if not sound or weight is None:
+    if not sound or weight is None or offset is None:
         return None
-    return {**flags, "weight": weight}
+    return {**flags, "weight": weight, "offset": offset}
+
+
+def _starts(builder: Builder, expr: s.Expr) -> bool:
+    """Whether a `bias` tells how it starts: anything but a word that is no start's."""
+    if not isinstance(expr, s.Name):
+        return True
+    symbol = builder.scope.symbols.get(expr.text)
+    known = symbol is not None and symbol.kind in ("size", "hyper")
+    return known or expr.text in INITS or expr.text in NUMBERS
+
+
+def _bias(builder: Builder, expr: s.Expr) -> Init | None:
+    """How a bias starts, where it is said; a row of numbers, so not by rows and columns."""
+    init = read_init(expr, builder.scope, builder.problems)
+    if init is not None and init.of_matrices:
+        matrix_only(init, expr, builder.problems)
+        return None
+    return init
 
 
 def _count(builder: Builder, expr: s.Expr, made: type[LearnedMap], name: str) -> int | str | None:
@@ -221,7 +276,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
     """What the parameters are named after: the equation, and where it holds several maps, the
     equation and the map's argument."""
     place = builder.place
-    prefix = place.name
+    prefix = owner = builder.scope.owner(place.name)
     if place.maps > 1:
         names = []
         for argument in arguments:
@@ -236,7 +291,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
                 )
                 return None
             names.append(argument.base.text)
-        prefix = f"{place.name}.{'_'.join(names)}"
+        prefix = f"{owner}.{'_'.join(names)}"
     other = builder.prefixes.setdefault(prefix, expr.span)
     if other is not expr.span:
         builder.problems.error(
@@ -250,7 +305,7 @@ def _prefix(builder: Builder, expr: s.Call, kind: str, arguments: list[s.Expr]) 
     return prefix
 
 
-def _flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
+def flattened(builder: Builder, argument: s.Expr, axes: tuple[str, ...]) -> tuple[str, ...]:
     """A map's argument's axes in the order in which they flatten: that of its declaration."""
     if isinstance(argument, s.Indexed) and isinstance(argument.base, s.Name):
         symbol = builder.scope.symbols.get(argument.base.text)

@@ -59,6 +59,21 @@ class Place:
 
 
 @dataclass
+class Shared:
+    """A declared map: how many arguments it takes, its options, and what it is called with."""
+
+    arity: int
+    options: dict[str, Any]
+    #: the extents of its arguments' axes, and where it was called with them first
+    extents: tuple[tuple[str, ...], ...] | None = None
+    place: Span | None = None
+    #: arguments' axes and nodes -> its place among the layer's maps
+    uses: dict[tuple[tuple[tuple[str, ...], ...], tuple[int, ...]], int] = field(
+        default_factory=dict
+    )
+
+
+@dataclass
 class Budget:
     """How many terms a file may still come to."""
 
@@ -87,6 +102,8 @@ class NodeBuilder:
     #: the algebras that may be named (`applications.Algebras`), and where one is
     algebras: Any = None
     applied: dict[str, Application] = field(default_factory=dict)
+    #: the layer's declared maps; None where one has errors
+    shared: dict[str, Shared | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = GraphBuilder(self.scope.axis_order)

@@ -41,7 +41,10 @@ CODES: dict[str, str] = {
     "E050": "a convolution stands in the loop of a recurrence",
     "E051": "an axis is renamed to one that the value has already",
     "E052": "an axis is renamed to one of another extent",
+    "E053": "a bundle stands where none can, or it is not said which part is meant",
     # functions and learned maps
+    "E054": "a declared map is called with what does not fit it, or does not map its arguments",
+    "E055": "a choice names what is no function of one number",
     "E060": "a function has the wrong number of arguments",
     "E061": "a function has no such keyword argument",
     "E062": "an argument is not of the kind that the function takes",

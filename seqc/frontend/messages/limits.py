@@ -23,6 +23,8 @@ MAX_SIZES = 64
 MAX_LAG = 65_536
 #: The largest size.
 MAX_SIZE = 2**31 - 1
+#: Parts of a bundle: each is written out.
+MAX_BUNDLE = 64
 #: Errors reported of one file; what follows is counted only.
 MAX_PROBLEMS = 100
 #: Names that "did you mean" looks through.

@@ -13,14 +13,17 @@ from seqc.frontend.declarations.scope import KINDS, SEQUENCES, Scope, Symbol, pa
 from seqc.frontend.expressions.applications import Algebras, check_applications
 from seqc.frontend.expressions.builder import Budget, Builder, Place, TooLarge
 from seqc.frontend.expressions.calls import evaluate
+from seqc.frontend.expressions.choices import check_choices
 from seqc.frontend.expressions.complexes import INSTEAD, without_pairs
 from seqc.frontend.expressions.maps import count_maps
+from seqc.frontend.expressions.shared import declare_maps
 from seqc.frontend.messages.limits import MAX_TERMS
 from seqc.frontend.messages.problems import Problems, listing, shorten
+from seqc.frontend.specs.bundles import unbundle
 from seqc.frontend.specs.solves import read_solves
 from seqc.frontend.specs.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.frontend.text import syntax as s
-from seqc.ir.maps import Init
+from seqc.ir.inits import Init
 from seqc.ir.recurrence import Equation, Param, Recurrence, Solve, State
 
 LATER_STATEMENTS = {
@@ -54,25 +57,28 @@ def build_layer(
     for statement in statements:
         if isinstance(statement, s.Later):
             refuse_later(statement, problems)
+    try:
+        statements, members = unbundle(statements, problems)
+    except TooLarge:
+        _too_large(head, problems)
+        return None
     scope = Declarations(problems).read(statements)
+    scope.members = members
     mentions: dict[str, tuple[Reference, ...]] = {
         name: references(e.value, scope, problems) for name, e in scope.equations.items()
     }
     order = build_order(scope, mentions, problems)
     builder = Builder(scope, functions, problems, budget, evaluate)
     builder.algebras = algebras
+    declare_maps(builder)
+    check_choices(builder)
     name = head.name.text
     try:
         nodes = {equation: _equation(builder, equation) for equation in order}
         params = list(scope.params)
         starts = {state: _start(builder, state, params) for state in scope.states}
     except TooLarge:
-        problems.error(
-            "E009",
-            f"once every def is written out, the layer comes to more than {MAX_TERMS:,} terms",
-            head.span,
-            hint="give what a def is called with again and again an equation of its own",
-        )
+        _too_large(head, problems)
         return None
     _check_states(scope, problems)
     check_applications(builder, scope, problems)
@@ -112,7 +118,7 @@ def build_layer(
     recurrence = Recurrence(
         name,
         scope.axis_order,
-        tuple(scope.sizes),
+        (*scope.sizes, *scope.sums.values()),
         tuple(scope.hypers),
         tuple(scope.inputs),
         tuple(params),
@@ -134,6 +140,16 @@ def build_layer(
     warn_outer_products(recurrence, scope, owners, problems)
     warn_flat(recurrence, problems)
     return recurrence
+
+
+def _too_large(head: s.Layer, problems: Problems) -> None:
+    problems.error(
+        "E009",
+        "once every def and bundle is written out, the layer comes to more than "
+        f"{MAX_TERMS:,} terms",
+        head.span,
+        hint="give what a def is called with again and again an equation of its own",
+    )
 
 
 def _of_parts(
@@ -187,7 +203,7 @@ def _of_kind(
         axes = f"({axes})" if len(symbol.axes or ()) > 1 else axes
         builder.problems.error(
             "E070",
-            f"`{symbol.name}` is declared real, its value is complex",
+            f"`{builder.scope.owner(symbol.name)}` is declared real, its value is complex",
             expr.span,
             hint=f"declare it `complex {axes}`, or {INSTEAD}",
             related=[Label(declared.span if declared else symbol.span, "declared here")],
@@ -209,10 +225,11 @@ def _with_axes(
     extra = [a for a in found if a not in axes]
     if extra:
         place = declared.span if declared is not None else builder.scope.symbols[name].span
+        shown = builder.scope.owner(name)
         widened = ", ".join(a for a in builder.scope.axis_order if a in (*axes, *extra))
         builder.problems.error(
             "E048",
-            f"`{name}` is declared without the axis {listing(extra)} that its value has",
+            f"`{shown}` is declared without the axis {listing(extra)} that its value has",
             expr.span,
             label=f"this has ({', '.join(found)})",
             hint=f"declare `({widened})`, or reduce: `sum(…, {extra[0]})`",

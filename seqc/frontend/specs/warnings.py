@@ -33,7 +33,7 @@ def warn_unused(
             )
             problems.warn(
                 "W001",
-                f"{what} `{name}` is never used",
+                f"{what} `{scope.shown(name)}` is never used",
                 symbol.span,
                 hint="take it out, or output it"
                 if symbol.kind in ("state", "equation")
@@ -95,7 +95,7 @@ def warn_outer_products(
         if not meant:
             problems.warn(
                 "W002",
-                f"`{name}` is an outer product: it has the axes "
+                f"`{scope.shown(name)}` is an outer product: it has the axes "
                 f"({', '.join(equation.axes)}), and none of its terms has them all",
                 scope.equations[name].target.span,
                 hint=f"if it is meant, declare them: `{name}[t]: ({', '.join(equation.axes)}) = …`",
@@ -111,6 +111,8 @@ def warn_flat(recurrence: Recurrence, problems: Problems) -> None:
     used = _below(recurrence, lambda node: node.args)
     learning = _below(recurrence, _with_gradient)
     readers = users(nodes)
+    # A map that is called with several values learns by any of them.
+    taught = {recurrence.map_of(nodes[n]).prefix for n in learning if nodes[n].op == "map"}
     for position in sorted(used - learning):
         if len(problems.warnings) >= MAX_PROBLEMS:
             return
@@ -121,7 +123,9 @@ def warn_flat(recurrence: Recurrence, problems: Problems) -> None:
             what = f"the parameter `{name}`"
         elif node.op == "map":
             learned = recurrence.map_of(node)
-            span, what = learned.span, f"the learned map `{learned.prefix}`"
+            if learned.use or (learned.prefix in taught and learned.part[1] == 1):
+                continue
+            span, what = learned.span, f"the learned map `{learned.label}`"
         else:
             continue
         if span is None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from seqc.diagnostics import SeqcError, Source, Span
+from seqc.frontend.messages.limits import MAX_BUNDLE
 from seqc.frontend.messages.problems import Problems
 from seqc.frontend.text import syntax as s
 from seqc.frontend.text.mistakes import explain
@@ -68,6 +70,9 @@ class _Newlines:
                 fresh = False
             yield token
 
+
+#: How many parts a bundle may have, as it is written.
+_COUNTS = frozenset(map(str, range(2, MAX_BUNDLE + 1)))
 
 #: What a comparison is, seen from its other side.
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -185,16 +190,31 @@ class _Reader:
     def _axes(self, parts: list[Any], span: Span) -> s.Axes:
         qualifier = None if parts[0] is None else self._word(parts[0])
         names = [self._word(t) for t in parts[1:] if t.type == "NAME"]
-        for token in parts[1:]:
+        first, count = parts[1], None
+        if first.type != "NAME" and names and str(first) in _COUNTS:
+            count = int(first)
+        for token in parts[1:] if count is None else parts[2:]:
             if token.type != "NAME" and (str(token) != "1" or len(parts) != 2):
                 name = self._word(token)
                 self.problems.error(
                     "E021",
                     f"`{name.text}` is not an axis",
                     name.span,
-                    hint="an axis is the name of a size; `: 1` says that there is none",
+                    hint="an axis is the name of a size; `: 1` says that there is none; "
+                    f"`(3, hidden)` a bundle, of {MAX_BUNDLE} at most",
                 )
-        return s.Axes(qualifier, tuple(names), span)
+        return s.Axes(qualifier, tuple(names), span, count)
+
+    def _single(self, axes: Any) -> Any:
+        """The axes of what can't be a bundle."""
+        if axes is not None and axes.count is not None:
+            self.problems.error(
+                "E053",
+                "only an equation can be a bundle",
+                axes.span,
+                hint=f"declare a size in the place of the {axes.count}, or each by itself",
+            )
+        return axes
 
     def _names(self, parts: list[Any], span: Span) -> tuple[s.Name, ...]:
         return self._words(parts)
@@ -203,7 +223,7 @@ class _Reader:
         return s.Target(self._word(parts[0]), parts[1], span)
 
     def _declared(self, parts: list[Any], span: Span) -> s.Declared:
-        return s.Declared(parts[0], parts[1], parts[2], span)
+        return s.Declared(parts[0], self._single(parts[1]), parts[2], span)
 
     def _setting(self, parts: list[Any], span: Span) -> s.Setting:
         return s.Setting(self._word(parts[0]), parts[1], span)
@@ -237,6 +257,7 @@ class _Reader:
 
     def _part(self, parts: list[Any], span: Span) -> s.Part:
         name, axes, sign, bound = parts
+        axes = self._single(axes)
         domain = None if sign is None else (str(sign), bound)
         return s.Part(self._word(name), axes, domain, span)
 
@@ -262,6 +283,15 @@ class _Reader:
 
     def _equation(self, parts: list[Any], span: Span) -> s.EquationStatement:
         return s.EquationStatement(parts[0], parts[1], parts[2], span)
+
+    def _map(self, parts: list[Any], span: Span) -> s.MapStatement:
+        name, parameters, axes, value = parts
+        axes = replace(axes, count=None) if self._single(axes).count else axes
+        return s.MapStatement(self._word(name), parameters, axes, value, span)
+
+    def _choice(self, parts: list[Any], span: Span) -> s.Choice:
+        name, *options = self._words(parts)
+        return s.Choice(name, tuple(options), span)
 
     def _output(self, parts: list[Any], span: Span) -> s.Output:
         return s.Output(tuple(parts), span)
@@ -312,4 +342,4 @@ class _Reader:
         return s.AlgebraClause("compose", (parts[0], parts[1]), parts[2], span)
 
     def _apply(self, parts: list[Any], span: Span) -> s.AlgebraClause:
-        return s.AlgebraClause("apply", (parts[0],), parts[2], span, parts[1])
+        return s.AlgebraClause("apply", (parts[0],), parts[2], span, self._single(parts[1]))

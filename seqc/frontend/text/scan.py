@@ -14,7 +14,7 @@ from seqc.frontend.messages.problems import point
 
 #: The words that begin a statement (and only there are they more than names).
 STATEMENT_WORDS = (
-    "layer", "size", "space", "hyper", "input", "state", "param", "output",
+    "layer", "size", "space", "hyper", "input", "state", "param", "output", "map", "choice",
     "def", "solve", "gradient", "penalty", "algebra", "identity", "compose", "apply",
     "projective",
 )  # fmt: skip

@@ -110,11 +110,15 @@ Expr: TypeAlias = Name | Number | Indexed | Call | Chain | Signed | Power | Comp
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """``hidden``, ``(hidden, slots)``, ``1`` (no names), or ``complex hidden`` (a qualifier)."""
+    """``hidden``, ``(hidden, slots)``, ``1`` (no names), or ``complex hidden`` (a qualifier).
+
+    ``count``: of ``(3, hidden)``, a bundle of three values of the other axes.
+    """
 
     qualifier: Name | None
     names: tuple[Name, ...]
     span: Span
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,26 @@ class EquationStatement:
     target: Target
     axes: Axes | None
     value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class MapStatement:
+    """``map name(u): axes = linear(u)``: a learned map that may be called with several values."""
+
+    name: Name
+    parameters: tuple[Name, ...]
+    axes: Axes
+    value: Expr
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``choice act = tanh, relu``: a function that is chosen when the layer is built."""
+
+    name: Name
+    options: tuple[Name, ...]
     span: Span
 
 
@@ -270,6 +294,8 @@ Statement: TypeAlias = (
     | Settings
     | Declaration
     | EquationStatement
+    | MapStatement
+    | Choice
     | Output
     | Define
     | Gradient

@@ -14,6 +14,7 @@ from seqc.diagnostics import Source, Span
 from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
 from seqc.ir.maps import Init, LearnedMap
+from seqc.ir.solving import EXACT, Feedback, Newton
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,15 @@ class Application:
 class Solve:
     """How a state's stratum is to be computed; ``state`` is empty for all that name none.
 
-    ``method``: ``scan`` or ``sequential``; ``domain`` of a scan: ``linear``, ``log``, or empty.
+    ``method``: ``scan``, ``sequential`` or ``newton`` (``newton`` then says how); ``domain`` of a
+    scan: ``linear``, ``log``, or empty.
     """
 
     state: str
     method: str
     domain: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+    newton: Newton | None = None
 
 
 @dataclass(frozen=True)
@@ -163,11 +166,17 @@ class Recurrence:
     solves: tuple[Solve, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
+    feedbacks: tuple[Feedback, ...] = ()
 
-    def solve(self, name: str) -> Solve | None:
-        """How a state is to be solved, where the spec says."""
+    def feedback(self, *names: str) -> Feedback:
+        """How gradients come back through states that are solved together."""
+        found = {s.state: s for s in self.feedbacks}
+        return next((found[n] for n in (*names, "") if n in found), EXACT)
+
+    def solve(self, *names: str) -> Solve | None:
+        """How states that are solved together are to be, where the spec says."""
         found = {s.state: s for s in self.solves}
-        return found.get(name) or found.get("")
+        return next((found[n] for n in (*names, "") if n in found), None)
 
     def state(self, name: str) -> State:
         """The state of that name."""

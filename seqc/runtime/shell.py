@@ -62,6 +62,8 @@ class Shell(nn.Module):
     PARALLEL: ClassVar[bool] = True
     #: Whether some of its states are taken step by step between the kernels.
     LOOPS: ClassVar[bool] = False
+    #: What gradients its spec asks for in place of exact ones; empty where they are exact.
+    FEEDBACK: ClassVar[str] = ""
     STREAMS: ClassVar[bool] = True
     #: Whether kernels alone read the state that a sequence starts from, and it is zeros if none is
     #: given: such need not be made.

@@ -233,6 +233,16 @@ class SolveStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackStatement:
+    """``gradient [state] way(arguments)``: of two words the first is the state."""
+
+    first: Name
+    second: Name | None
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of an algebra: ``a``, ``a >= 0`` (its domain) or ``A: (row, col)`` (its axes)."""
 
@@ -275,6 +285,7 @@ Statement: TypeAlias = (
     | Gradient
     | Later
     | SolveStatement
+    | FeedbackStatement
     | AlgebraHead
     | AlgebraClause
 )

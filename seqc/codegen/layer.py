@@ -93,15 +93,17 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
         *([("LOOPS", "True")] if has_loops(plan) else []),
+        *([("NEWTON", "True")] if has_loops(plan, iterated=True) else []),
         *([("FEEDBACK", repr(feedback))] if (feedback := asked_feedback(plan)) else []),
         ("STREAMS", repr(not non_causal(plan))),
         ("State", f"{r.name}State"),
     ]
 
 
-def has_loops(plan: Plan) -> bool:
-    """Whether a stratum is taken step by step."""
-    return any(isinstance(s, LoopStage) for s in plan.stages)
+def has_loops(plan: Plan, iterated: bool = False) -> bool:
+    """Whether a stratum is taken step by step, or (``iterated``) solved by Newton's iterations."""
+    loops = [s for s in plan.stages if isinstance(s, LoopStage)]
+    return any(s.newton is not None or not iterated for s in loops)
 
 
 def asked_feedback(plan: Plan) -> str:

@@ -137,10 +137,11 @@ def solved_lines(plan: Plan, stage: LoopStage, outer: SequenceEquations) -> dict
     found = [outer.namer.fresh(f"{h.name}_solved") for h in carried]
     pasts, fresh = (", ".join(f(h) for h in carried) for f in (past, before))
     names = ", ".join(found) if len(found) > 1 else f"({found[0]},)"
+    told = f"{steps}, {step}, ({reads},), ({pasts},), ({fresh},), resets, steps"
     out += [
-        f"{names} = {solver(stage)}(",
-        f"    Steps({steps}, {step}, ({reads},), ({pasts},), ({fresh},), resets),",
-        *(f"    {argument}," for argument in arguments(stage)),
+        f"{names} = {stage.feedback.kind}(",
+        f"    {solver(stage, told)},",
+        *(f"    {number}," for number in numbers(stage)),
         ")",
     ]
     for h, name in zip(carried, found, strict=True):
@@ -192,12 +193,19 @@ def march_lines(step: MarchEquations, carried: list[History]) -> list[str]:
     ]
 
 
-def solver(stage: LoopStage) -> str:
-    """The runtime's function that solves the stage."""
-    return stage.feedback.kind
+def solver(stage: LoopStage, told: str) -> str:
+    """What solves the stage, as the runtime has it."""
+    newton = stage.iterated
+    if newton is None:
+        return f"Steps({told})"
+    options = (
+        stage.states, stage.jacobian, newton.jacobian, newton.tolerance, newton.iterations,
+        newton.damping, newton.guess,
+    )  # fmt: skip
+    return f"Newton({told}, self, {', '.join(map(repr, options))})"
 
 
-def arguments(stage: LoopStage) -> list[str]:
-    """What it takes besides the steps."""
+def numbers(stage: LoopStage) -> tuple[float, ...]:
+    """What the way in which gradients come back takes besides."""
     f = stage.feedback
-    return [repr(x) for x in ((f.steps,) if f.kind == "truncated" else (f.low, f.high))]
+    return {"truncated": (f.steps,), "stationary": (f.low, f.high)}.get(f.kind, ())

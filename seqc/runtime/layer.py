@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqc.runtime.arguments import Arguments
 from seqc.runtime.backends import choose_backend, constant_to_dynamo, warn_once
+from seqc.runtime.certificates import Solution, gathered
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.nested import too_long
 from seqc.runtime.packed import order_of, read_edges, rectangles, take
@@ -81,6 +82,8 @@ class Layer(Arguments):
     ) -> tuple[Any, Any]:
         """``forward``: check, run, dress the outputs."""
         given = inputs[0]
+        if self.NEWTON:
+            self.solution = {}
         if cu_seqlens is not None:
             inputs = self._enter(inputs, resets)
             outputs, after = self._run_packed(inputs, state, resets, cu_seqlens)
@@ -156,6 +159,7 @@ class Layer(Arguments):
         flat = [take(v[0], order) for v in inputs]
         marks = None if resets is None else take(resets[0], order)
         collected: list[tuple[Tensor, ...]] = []
+        solution: dict[str, Solution] = {}
         begin = 0
         for r in found:
             shape, end = (len(r.rows), r.length), begin + len(r.rows) * r.length
@@ -169,8 +173,13 @@ class Layer(Arguments):
             if rows is not None:
                 after = (f.index_copy(0, rows, a) for f, a in zip(fields, after, strict=True))
             fields = self.State(*after)
+            if self.NEWTON:
+                solution = gathered(solution, self.solution, rows, count)
+                self.solution = {}
             collected.append(tuple(y.flatten(0, 1) for y in outputs))
             begin = end
+        if self.NEWTON:
+            self.solution = solution
         joined = (torch.cat(ys) for ys in zip(*collected, strict=True))
         return tuple(take(y, inverse).unsqueeze(0) for y in joined), fields
 

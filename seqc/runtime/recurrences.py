@@ -43,3 +43,52 @@ def _kept(a: Tensor, resets: Tensor, short: int, length: int) -> Tensor:
     goes_on = (~resets[:, 1:]).to(a.dtype)
     goes_on = torch.nn.functional.pad(goes_on, (0, 1 + short), value=1.0)
     return goes_on.reshape(len(resets), -1, length, 1) * a
+
+
+def affine_scan(matrices: Tensor, v: Tensor) -> Tensor:
+    """y[t] = M[t] y[t-1] + v[t] from zero: M (B, T, G, m, m), v and y (B, T, G, m)."""
+    batch, steps, groups, m = v.shape
+    length = _block(steps, m, v.device.type)
+    count = -(-steps // length)
+    short = count * length - steps
+    y = torch.nn.functional.pad(v, (0, 0, 0, 0, 0, short))
+    y = y.reshape(batch, count, length, groups, m)
+    ahead = torch.nn.functional.pad(matrices, (0, 0, 0, 0, 0, 0, 0, short))
+    ahead = ahead.reshape(batch, count, length, groups, m, m)
+    through = ahead.clone() if count > 1 else ahead
+    for j in range(1, length):
+        y[:, :, j] += _applied(ahead[:, :, j], y[:, :, j - 1])
+        if count > 1:
+            through[:, :, j] = _composed(ahead[:, :, j], through[:, :, j - 1])
+    if count > 1:
+        before = [torch.zeros_like(y[:, 0, 0])]
+        for c in range(count - 1):
+            before.append(y[:, c, -1] + _applied(through[:, c, -1], before[-1]))
+        y += _applied(through, torch.stack(before, 1).unsqueeze(2))
+    return y.flatten(1, 2)[:, :steps]
+
+
+def adjoint_scan(matrices: Tensor, e: Tensor) -> Tensor:
+    """g[t] = e[t] + M[t+1]' g[t+1], backwards; shapes as of :func:`affine_scan`."""
+    turned = matrices.transpose(-1, -2).flip(1)
+    shifted = torch.cat((torch.zeros_like(turned[:, :1]), turned[:, :-1]), 1)
+    return affine_scan(shifted, e.flip(1)).flip(1)
+
+
+def _block(steps: int, m: int, device: str) -> int:
+    """How many steps to take one after another; blocks of them run side by side.
+
+    To compose matrices costs m times as much as to apply them: on a CPU only small ones are.
+    """
+    return steps if device == "cpu" and m >= 32 else max(1, math.isqrt(steps))
+
+
+def _applied(matrix: Tensor, v: Tensor) -> Tensor:
+    if v.shape[-1] == 1:
+        return matrix[..., 0] * v
+    found: Tensor = (matrix @ v.unsqueeze(-1)).squeeze(-1)
+    return found
+
+
+def _composed(second: Tensor, first: Tensor) -> Tensor:
+    return second * first if first.shape[-1] == 1 else second @ first

@@ -34,7 +34,7 @@ class Steps:
     ``march()`` gives the states (B, T, *axes).  ``step(*lagged)`` gives them from what they read of
     the past, ``reads`` being (which state, how many steps ago).  ``pasts`` (B, K, *axes) are the
     states before the first step, ``fresh`` (B, *axes, or None for zero) what stands in for them
-    where ``resets`` (B, T) starts a sequence anew.
+    where ``resets`` (B, T) starts a sequence anew; ``length`` is T.
     """
 
     march: Callable[[], States]
@@ -43,6 +43,11 @@ class Steps:
     pasts: States
     fresh: tuple[Tensor | None, ...]
     resets: Tensor | None
+    length: int
+
+    def solve(self) -> States:
+        """The states, in whatever way they are found."""
+        return self.march()
 
     def lags(
         self, values: Sequence[Tensor], pasts: Sequence[Tensor], fresh: Sequence[Tensor | None]
@@ -59,7 +64,7 @@ def truncated(steps: Steps, count: int) -> States:
     Each e[t] goes back through that many Jacobians and no further: g = e, then as often g[t] =
     e[t] + J[t+1]' g[t+1], for all t at once.
     """
-    return _fed_back(steps, lambda values: _Truncated(steps, values, count))
+    return fed_back(steps, lambda values: _Truncated(steps, values, count))
 
 
 def stationary(steps: Steps, low: float, high: float) -> States:
@@ -68,10 +73,10 @@ def stationary(steps: Steps, low: float, high: float) -> States:
     g[t] = e[t] + A g[t+1], A being evenly spaced from ``low`` to ``high`` over the channels of all
     states, in order, one state after another.
     """
-    return _fed_back(steps, lambda values: _Stationary(steps, values, low, high))
+    return fed_back(steps, lambda values: _Stationary(steps, values, low, high))
 
 
-class _Way:
+class Way:
     """How gradients come back: ``local`` states to differentiate, and the recurrence backwards."""
 
     local: States
@@ -81,7 +86,7 @@ class _Way:
         raise NotImplementedError
 
 
-def _fed_back(steps: Steps, make: Callable[[States], _Way]) -> States:
+def fed_back(steps: Steps, make: Callable[[States], Way]) -> States:
     """The states of the march, with gradients that come back in some way."""
     if transforming():
         raise RuntimeError(
@@ -89,18 +94,18 @@ def _fed_back(steps: Steps, make: Callable[[States], _Way]) -> States:
             "gradients other than exact ones; use torch.autograd, or `gradient exact`"
         )
     if not torch.is_grad_enabled():
-        return steps.march()
+        return steps.solve()
     if torch.compiler.is_compiling():
         raise RuntimeError(
             "torch.compile does not take a layer whose spec asks for gradients other than exact "
             "ones, but under torch.no_grad(); leave this layer out of what is compiled"
         )
     with torch.no_grad():
-        values = steps.march()
+        values = steps.solve()
     return _attached(make(values), values, steps)
 
 
-def _attached(way: _Way, values: States, steps: Steps) -> States:
+def _attached(way: Way, values: States, steps: Steps) -> States:
     """The values, as autograd is to see them."""
     sources = (*way.local, *steps.pasts, *steps.fresh)
     if not any(s is not None and s.requires_grad for s in sources):
@@ -113,7 +118,7 @@ class _FedBack(torch.autograd.Function):
     """Values that were solved for; the gradients of local states, pasts and fresh states."""
 
     @staticmethod
-    def forward(ctx: Any, way: _Way, values: States, *sources: Tensor | None) -> States:
+    def forward(ctx: Any, way: Way, values: States, *sources: Tensor | None) -> States:
         ctx.way = way
         ctx.sources = [s is not None for s in sources]
         return values
@@ -121,12 +126,12 @@ class _FedBack(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found = [x for part in ctx.way.back(grads) for x in part]
+        found = [x for part in ctx.way.back(tuple(grads)) for x in part]
         there = (g if s else None for g, s in zip(found, ctx.sources, strict=True))
         return (None, None, *there)
 
 
-class _Stationary(_Way):
+class _Stationary(Way):
     def __init__(self, steps: Steps, values: States, low: float, high: float) -> None:
         self.steps, self.low, self.high = steps, low, high
         with torch.no_grad():
@@ -160,7 +165,7 @@ class _Stationary(_Way):
         return d_past, anew.sum(1)
 
 
-class _Truncated(_Way):
+class _Truncated(Way):
     def __init__(self, steps: Steps, values: States, count: int) -> None:
         # No gradient goes further back than the first step.
         self.count = min(count - 1, values[0].shape[1])

@@ -84,6 +84,8 @@ class LocalEquations(MarchEquations):
         return self.whole_sequences.sequence(label, code)
 
     def times(self, sources: list[str], weight: str, bias: str) -> str:
+        if self.stage.newton is not None:  # of which slopes are taken for many cotangents at once
+            return super().times(sources, weight, bias)
         return f"project({side_by_side(sources, -1)}, {weight}, {bias}).to(wide)"
 
     def read(self, n: int, node: Node) -> Text:

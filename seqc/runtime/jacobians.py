@@ -91,8 +91,10 @@ class Form:
         n = value[0, 0].numel()
         basis = torch.eye(n, dtype=value.dtype, device=value.device)
         basis = basis.reshape(n, 1, 1, *value.shape[2:]).expand(n, *value.shape)
-        found = _gradients(value, lags, basis, True)
-        slopes = [None if d is None else d.reshape(*d.shape[:3], -1).movedim(0, 2) for d in found]
+        slopes = [
+            None if d is None else d.reshape(*d.shape[:3], -1).movedim(0, 2)
+            for d in _rows(value, lags, basis)
+        ]
         if self.kind == "full":
             return slopes
         return [
@@ -134,6 +136,16 @@ class Form:
 def flat_of(value: Tensor) -> Tensor:
     """(B, T, *axes) as (B, T, n)."""
     return value.unsqueeze(2) if value.dim() == 2 else value.flatten(2)
+
+
+def _rows(value: Tensor, lags: Sequence[Tensor], basis: Tensor) -> Sequence[Tensor | None]:
+    """Gradients for each of some cotangents, at once where torch has a rule for all on the way."""
+    try:
+        return _gradients(value, lags, basis, True)
+    except RuntimeError:
+        each = [_gradients(value, lags, b, False) for b in basis]
+        columns = zip(*each, strict=True)
+        return [None if c[0] is None else torch.stack(c) for c in columns]
 
 
 def _gradients(

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from seqc.runtime.recurrences import decay_back
 from seqc.runtime.sequence import lagged, spread
@@ -120,15 +119,38 @@ class _FedBack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, way: Way, values: States, *sources: Tensor | None) -> States:
         ctx.way = way
+        ctx.save_for_backward(*(s for s in sources if s is not None))
         ctx.sources = [s is not None for s in sources]
         return values
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found = [x for part in ctx.way.back(tuple(grads)) for x in part]
-        there = (g if s else None for g, s in zip(found, ctx.sources, strict=True))
+        with torch.no_grad():
+            found = [x for part in ctx.way.back(tuple(grads)) for x in part]
+        there = [g if s else None for g, s in zip(found, ctx.sources, strict=True)]
+        if torch.is_grad_enabled():
+            # They depend on all that the states do, and of that the graph knows nothing.
+            tied = [v for v in (*ctx.saved_tensors, *grads) if v.requires_grad]
+            places = [i for i, g in enumerate(there) if g is not None]
+            once = _Once.apply(len(places), *(there[i] for i in places), *tied)  # type: ignore[no-untyped-call]
+            for i, g in zip(places, once, strict=True):
+                there[i] = g
         return (None, None, *there)
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that cannot be differentiated again: who tries is told."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(v.clone() for v in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(
+            "second derivatives are not supported where states are solved for apart from their "
+            "gradients: take `solve newton` and `gradient` out of the spec"
+        )
 
 
 class _Stationary(Way):

@@ -57,6 +57,9 @@ class Solver(Prover):
         if method == "newton" and solve is not None and found.method != "scan":
             # That it is no scan need not be said to who asks for Newton's iterations.
             self.notes[before:] = [d for d in self.notes[before:] if d.code not in NO_SCAN]
+            axes = {recurrence.nodes[recurrence.definition(x) or 0].axes for x in found.states}
+            if solve.newton is not None and solve.newton.jacobian == "block" and len(axes) > 1:
+                self.notes.append(refusals.no_blocks(solve, found.states))
             reason = "Newton's iterations, as the spec asks"
             found = _apart(found, "newton", reason, newton=solve.newton)
         if feedback.kind != "exact":

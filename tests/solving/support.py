@@ -52,6 +52,20 @@ h[t] = a[t] * h[t-1] + (1 - a[t]) * tanh(linear(x[t]))
 output h[t]
 """,
 }  # fmt: skip
+#: Loops of tests/passes/test_loops.py, for all that a step may read and be.
+LOOPS = [
+    "the cell of a loop read outside",
+    "maps of several sources",
+    "lags",
+    "a lag that is a size",
+    "sums and products in a loop",
+    "choices in a loop",
+    "a state that is another's past",
+    "numbers without axes",
+    "axes in another order",
+    "complex states",
+    "names",
+]
 HEAD = """
 layer Cell
 size input, hidden

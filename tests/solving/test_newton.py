@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 import seqc
-from seqc.runtime import backends
+from seqc.runtime import backends, jacobians
 from seqc.runtime.recurrences import adjoint_scan, affine_scan
 from tests.layer.support import assert_all_close, assert_close, build, leaf, randn
 from tests.passes.support import HEAD as LOOP_HEAD
 from tests.passes.support import random_arguments, values_and_gradients
 from tests.passes.test_loops import SPECS
-from tests.solving.support import CELLS, HEAD, cell, compiled
+from tests.solving.support import CELLS, HEAD, LOOPS, cell, compiled
 
 #: A cell's name, the Jacobian that its iterations go by, and how its channels meet.
 FORMS = [
@@ -95,8 +95,7 @@ def test_what_is_reported(name: str, jacobian: str, structure: str) -> None:
     assert stratum.newton.jacobian == (structure if jacobian == "auto" else jacobian)
 
 
-#: Those of the table of loops that Newton solves, as he does whatever is nonlinear.
-@pytest.mark.parametrize("name", [n for n in SPECS if n != "sums and products in a loop"])
+@pytest.mark.parametrize("name", LOOPS)
 def test_whatever_a_step_reads(name: str) -> None:
     spec = LOOP_HEAD + SPECS[name][1]
     kind = compiled(f"{spec}solve newton(tolerance = 1e-12, iterations = 200)\n")
@@ -281,8 +280,34 @@ def test_transforms_and_higher_orders() -> None:
     assert_all_close(*found, 1e-12)
     layer.backend = "auto"
     given = leaf(x)
-    (first,) = torch.autograd.grad(layer(given)[0].square().sum(), given, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    (first,) = torch.autograd.grad(layer(given)[0].sum(), given, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives"):
         first.sum().backward()
     with torch.inference_mode():
         assert_close(layer(x)[0].clone(), run(x).detach(), 1e-10)
+
+
+def test_slopes_without_a_batching_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch cannot differentiate for many cotangents at once goes one by one."""
+    layer, x = newton("lstm"), randn(2, 20, 2)
+    want = everything(layer, x, None, None)
+    whole = jacobians._gradients
+
+    def refusing(value: Any, lags: Any, cotangents: Any, batched: bool) -> Any:
+        if batched:
+            raise RuntimeError("Batching rule not implemented")
+        return whole(value, lags, cotangents, batched)
+
+    monkeypatch.setattr(jacobians, "_gradients", refusing)
+    assert_all_close(everything(layer, x, None, None), want, 1e-12)
+
+
+def test_a_layer_of_some_size() -> None:
+    """Products that are large enough to run as convolutions have no part in the slopes."""
+    layer = build(compiled(f"{HEAD}{CELLS['gru']}solve newton(tolerance = 1e-6)\n"), "auto",
+                  torch.float32, input=16, hidden=64)  # fmt: skip
+    x = randn(2, 40, 16, dtype=torch.float32)
+    got = everything(layer, x, None, None)
+    assert layer.solution["h"].converged.all()
+    layer.backend = "reference"
+    assert_all_close(got, everything(layer, x, None, None), 1e-5)

@@ -12,6 +12,7 @@ Feedbacks" (arXiv 2503.23104), for the stationary recurrence.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,13 @@ class Way:
 
 def fed_back(steps: Steps, make: Callable[[States], Way]) -> States:
     """The states of the march, with gradients that come back in some way."""
+    if torch.compiler.is_compiling():
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "torch.compile does not take a layer whose spec asks for gradients other than "
+                "exact ones, but under torch.no_grad(); leave this layer out of what is compiled"
+            )
+        return steps.march()
     if transforming():
         raise RuntimeError(
             "torch.func and forward-mode differentiation are not supported where a spec asks for "
@@ -94,18 +102,20 @@ def fed_back(steps: Steps, make: Callable[[States], Way]) -> States:
         )
     if not torch.is_grad_enabled():
         return steps.solve()
-    if torch.compiler.is_compiling():
-        raise RuntimeError(
-            "torch.compile does not take a layer whose spec asks for gradients other than exact "
-            "ones, but under torch.no_grad(); leave this layer out of what is compiled"
-        )
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None:
+        return _attached(steps, make)
+    # Where torch.compile has fallen back to running this as it is, it would still compile what is
+    # called here, each by itself, and lose the gradients of values that no source is part of.
+    found: States = dynamo.disable(_attached)(steps, make)
+    return found
+
+
+def _attached(steps: Steps, make: Callable[[States], Way]) -> States:
+    """The values, as autograd is to see them."""
     with torch.no_grad():
         values = steps.solve()
-    return _attached(make(values), values, steps)
-
-
-def _attached(way: Way, values: States, steps: Steps) -> States:
-    """The values, as autograd is to see them."""
+    way = make(values)
     sources = (*way.local, *steps.pasts, *steps.fresh)
     if not any(s is not None and s.requires_grad for s in sources):
         return values

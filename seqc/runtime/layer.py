@@ -259,6 +259,8 @@ class Layer(Arguments):
                 f"{type(self).__name__} sees later steps (a convolution that is not causal), "
                 "so it cannot run one step at a time"
             )
+        if self.NEWTON:
+            self.solution = {}
         mark = self._mark(inputs, state, resets, "B")
         backend = self._passed_on(mark)
         x = inputs[0]

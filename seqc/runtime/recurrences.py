@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from seqc.runtime.pages import empty
+
 
 def decay_back(e: Tensor, a: Tensor, resets: Tensor | None) -> Tensor:
     """g[t] = e[t] + a g[t+1], backwards; nothing comes from a step that starts a sequence anew.
@@ -17,32 +19,33 @@ def decay_back(e: Tensor, a: Tensor, resets: Tensor | None) -> Tensor:
     batch, steps, width = e.shape
     length = max(1, math.isqrt(steps))
     count = -(-steps // length)
-    short = count * length - steps
-    padded = torch.nn.functional.pad(e, (0, 0, 0, short))
-    found = padded.reshape(batch, count, length, width)
-    # Through which a[t] g[t+1] comes: one where a reset lies at t + 1.
-    powers = (
-        a.expand(batch, 1, length, width) if resets is None else _kept(a, resets, short, length)
-    )
+    shape = (batch, count * length, width)
+    flat = empty(shape, e.dtype) if e.device.type == "cpu" else e.new_empty(shape)
+    flat[:, :steps] = e
+    flat[:, steps:] = 0
+    found = flat.reshape(batch, count, length, width)
+    # Whether anything comes from the step after a step: from one that starts anew nothing does.
+    passes = None
+    if resets is not None:
+        ahead = torch.nn.functional.pad(~resets[:, 1:], (0, 1 + count * length - steps), value=True)
+        passes = ahead.to(e.dtype).reshape(batch, count, length, 1)
     for j in range(length - 2, -1, -1):
-        found[:, :, j].addcmul_(found[:, :, j + 1], powers[:, :, j])
+        after = found[:, :, j + 1]
+        found[:, :, j].addcmul_(after if passes is None else after * passes[:, :, j], a)
     if count == 1:
-        return found.flatten(1, 2)[:, :steps]
-    powers = powers.flip(2).cumprod(2).flip(2)
-    first = powers[:, :, 0].expand(batch, count, width)
+        return flat[:, :steps]
+    powers = a.expand(length, width).flip(0).cumprod(0).flip(0)
+    through = None if passes is None else passes.flip(2).cumprod(2).flip(2)
     behind = [torch.zeros_like(found[:, 0, 0])]
     for c in range(count - 1, 0, -1):
-        behind.append(found[:, c, 0] + first[:, c] * behind[-1])
+        before = behind[-1] * powers[0]
+        behind.append(found[:, c, 0] + (before if through is None else before * through[:, c, 0]))
     behind.reverse()
-    found.addcmul_(powers, torch.stack(behind, 1).unsqueeze(2))
-    return found.flatten(1, 2)[:, :steps]
-
-
-def _kept(a: Tensor, resets: Tensor, short: int, length: int) -> Tensor:
-    """``a`` at each step, zero where the step after it starts anew."""
-    goes_on = (~resets[:, 1:]).to(a.dtype)
-    goes_on = torch.nn.functional.pad(goes_on, (0, 1 + short), value=1.0)
-    return goes_on.reshape(len(resets), -1, length, 1) * a
+    carried = torch.stack(behind, 1)
+    for j in range(length):
+        came = carried if through is None else carried * through[:, :, j]
+        found[:, :, j].addcmul_(came, powers[j])
+    return flat[:, :steps]
 
 
 def affine_scan(matrices: Tensor, v: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def solved_lines(plan: Plan, stage: LoopStage, outer: SequenceEquations) -> dict
     local.prepare(roots)
     values = [local.state(h) for h in carried]
     parameters = ", ".join(local.lags.values())
-    steps, step = f"{stage.name}_march", f"{stage.name}_step"
+    steps, step = (outer.namer.fresh(f"{stage.name}_{what}") for what in ("march", "step"))
     out = outer.lines
     out += [f"def {steps}():", f"    # {', '.join(stage.states)}, one step after another"]
     out += [f"    {line}" for line in march_text]

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+#: How many entries the cotangents may have that are taken back at once.
+AT_ONCE = 1 << 22
+
 
 @dataclass(frozen=True)
 class Form:
@@ -139,13 +142,19 @@ def flat_of(value: Tensor) -> Tensor:
 
 
 def _rows(value: Tensor, lags: Sequence[Tensor], basis: Tensor) -> Sequence[Tensor | None]:
-    """Gradients for each of some cotangents, at once where torch has a rule for all on the way."""
-    try:
-        return _gradients(value, lags, basis, True)
-    except RuntimeError:
-        each = [_gradients(value, lags, b, False) for b in basis]
-        columns = zip(*each, strict=True)
-        return [None if c[0] is None else torch.stack(c) for c in columns]
+    """Gradients for each of some cotangents, many at once where torch has a rule for that.
+
+    What lies on the way is held for each of them, so that there are not too many at once.
+    """
+    found = []
+    for part in basis.split(max(1, AT_ONCE // value.numel())):
+        try:
+            found.append(_gradients(value, lags, part, True))
+        except RuntimeError:
+            each = zip(*(_gradients(value, lags, b, False) for b in part), strict=True)
+            found.append([None if c[0] is None else torch.stack(c) for c in each])
+    columns = zip(*found, strict=True)
+    return [None if c[0] is None else torch.cat(c) for c in columns]
 
 
 def _gradients(

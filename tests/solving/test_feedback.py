@@ -256,3 +256,29 @@ def test_no_steps_and_nothing_to_learn() -> None:
     assert y[0].shape == (2, 0, 3)
     last.c.sum().backward()
     assert torch.equal(start.c.grad, torch.ones(2, 3).double())
+
+
+@pytest.mark.parametrize("way", ["gradient truncated(100)", "solve newton(tolerance = 1e-12)"])
+def test_names_that_are_used_within(way: str) -> None:
+    spec = """
+layer Named
+size hidden
+input x[t]: hidden
+state loop0[t]: hidden = learned
+state h_lag[t]: hidden
+loop0_step[t]: hidden = tanh(linear(loop0[t-1]) + x[t])
+loop0_march[t] = 0.5 * loop0_step[t]
+exact[t] = sigmoid(loop0[t-1]) * loop0_march[t]
+h_lag[t] = 0.5 * h_lag[t-1] + exact[t]
+loop0[t] = loop0_march[t]
+Steps[t] = loop0[t] + loop0_step[t]
+output h_lag[t], Steps[t]
+"""
+    found = []
+    for statement, backend in ((way, "auto"), ("", "reference")):
+        layer = build(compiled(f"{spec}{statement}\n"), backend, hidden=3)
+        x = leaf(randn(2, 6, 3))
+        (a, b), _ = layer(x)
+        grads = torch.autograd.grad((a * b).sum(), [x, *layer.parameters()])
+        found.append({"a": a, "b": b} | {str(i): g for i, g in enumerate(grads)})
+    assert_all_close(*found, 1e-10)

@@ -300,6 +300,9 @@ def test_slopes_without_a_batching_rule(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(jacobians, "_gradients", refusing)
     assert_all_close(everything(layer, x, None, None), want, 1e-12)
+    monkeypatch.setattr(jacobians, "_gradients", whole)
+    monkeypatch.setattr(jacobians, "AT_ONCE", 2 * x.shape[0] * 20 * 3)  # two of three
+    assert_all_close(everything(layer, x, None, None), want, 1e-12)
 
 
 def test_a_layer_of_some_size() -> None:

@@ -91,11 +91,11 @@ class Form:
         if self.apart:
             found = _gradients(value, lags, torch.ones_like(value), False)
             return [None if d is None else flat_of(d) for d in found]
-        n = value[0, 0].numel()
+        n = value.shape[2:].numel()
         basis = torch.eye(n, dtype=value.dtype, device=value.device)
         basis = basis.reshape(n, 1, 1, *value.shape[2:]).expand(n, *value.shape)
         slopes = [
-            None if d is None else d.reshape(*d.shape[:3], -1).movedim(0, 2)
+            None if d is None else d.reshape(*d.shape[:3], d.shape[3:].numel()).movedim(0, 2)
             for d in _rows(value, lags, basis)
         ]
         if self.kind == "full":
@@ -147,7 +147,7 @@ def _rows(value: Tensor, lags: Sequence[Tensor], basis: Tensor) -> Sequence[Tens
     What lies on the way is held for each of them, so that there are not too many at once.
     """
     found = []
-    for part in basis.split(max(1, AT_ONCE // value.numel())):
+    for part in basis.split(max(1, AT_ONCE // max(1, value.numel()))):
         try:
             found.append(_gradients(value, lags, part, True))
         except RuntimeError:

@@ -282,3 +282,12 @@ output h_lag[t], Steps[t]
         grads = torch.autograd.grad((a * b).sum(), [x, *layer.parameters()])
         found.append({"a": a, "b": b} | {str(i): g for i, g in enumerate(grads)})
     assert_all_close(*found, 1e-10)
+
+
+@pytest.mark.parametrize("way", ["gradient stationary", "gradient truncated(3)", "solve newton"])
+def test_an_empty_batch(way: str) -> None:
+    layer, x = cell("lstm", way), leaf(randn(0, 5, 2))
+    (h, c), _ = layer(x, resets=torch.zeros(0, 5, dtype=torch.bool))
+    assert h.shape == (0, 5, 3)
+    (h.sum() + c.sum()).backward()
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())

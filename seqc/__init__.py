@@ -28,18 +28,28 @@ __all__ = ["SeqcError", "SeqcWarning", "build", "check", "compile", "emit", "zoo
 Spec = str | os.PathLike[str]
 
 
-def compile(spec: Spec, *, layer: str | None = None, backend: str = "auto") -> type[Layer]:
+def compile(
+    spec: Spec,
+    *,
+    layer: str | None = None,
+    backend: str = "auto",
+    solve: str | None = None,
+    gradient: str | None = None,
+) -> type[Layer]:
     """Compile a spec to a ``torch.nn.Module`` class.
 
     ``spec`` is a path to a ``.seq`` file or the text itself; ``layer`` names one
     of several layers; ``backend`` is what built layers use unless told
-    otherwise: ``auto``, ``reference`` or ``cpp``.  The result is cached on disk.
+    otherwise: ``auto``, ``reference`` or ``cpp``.  ``solve`` and ``gradient`` are what
+    would stand after these words in a spec, and take the place of what stands there:
+    ``solve="newton(tolerance = 1e-6)"``, ``gradient="stationary(0, 1)"``.  The result is
+    cached on disk.
 
     Raises ``SeqcError`` for a spec that is refused, with every error in it.
     """
     from seqc.passes import compile_spec
 
-    return compile_spec(spec, layer=layer, backend=backend)
+    return compile_spec(spec, layer=layer, backend=backend, solve=solve, gradient=gradient)
 
 
 def check(spec: Spec) -> Report:

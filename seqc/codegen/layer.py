@@ -16,6 +16,7 @@ from seqc.codegen.equations import (
 )
 from seqc.codegen.loops import loop_lines
 from seqc.codegen.parameters import block, columns_of, product_text, stacked
+from seqc.codegen.solving import solved_lines
 from seqc.codegen.torch_printer import Text, wrap
 from seqc.ir.maps import LearnedMap
 from seqc.ir.plan import (
@@ -96,14 +97,23 @@ def tables(plan: Plan) -> list[tuple[str, str]]:
         ("KERNELS", f"({names})"),
         ("PARALLEL", repr(bool(plan.stages))),
         *([("LOOPS", "True")] if has_loops(plan) else []),
+        *([("NEWTON", "True")] if has_loops(plan, iterated=True) else []),
+        *([("FEEDBACK", repr(feedback))] if (feedback := asked_feedback(plan)) else []),
         ("STREAMS", repr(not non_causal(plan))),
         ("State", f"{r.name}State"),
     ]
 
 
-def has_loops(plan: Plan) -> bool:
-    """Whether a stratum is taken step by step."""
-    return any(isinstance(s, LoopStage) for s in plan.stages)
+def has_loops(plan: Plan, iterated: bool = False) -> bool:
+    """Whether a stratum is taken step by step, or (``iterated``) solved by Newton's iterations."""
+    loops = [s for s in plan.stages if isinstance(s, LoopStage)]
+    return any(s.newton is not None or not iterated for s in loops)
+
+
+def asked_feedback(plan: Plan) -> str:
+    """What gradients a spec asks for in place of exact ones; empty where it asks for none."""
+    kinds = (str(s.feedback) for s in plan.stages if isinstance(s, LoopStage))
+    return next((kind for kind in kinds if kind != "exact"), "")
 
 
 def kernel_name(recurrence: Recurrence, stage: KernelStage) -> str:
@@ -241,6 +251,8 @@ class ParallelLines:
                     self.map_stage(stage)
                 case ArrayStage():
                     self.array(stage.node)
+                case LoopStage() if stage.solved:
+                    self.finals |= solved_lines(self.plan, stage, self.equations)
                 case LoopStage():
                     self.finals |= loop_lines(self.plan, stage, self.equations)
                 case KernelStage():

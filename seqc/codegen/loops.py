@@ -19,11 +19,14 @@ from seqc.ir.plan import History, LoopStage, Plan
 class LoopEquations(StepEquations):
     """A step of a loop: a value is (B, *axes); what comes from outside is in ``outer``'s lines."""
 
+    #: What the names of values end in, so that none is that of a whole sequence.
+    suffix = "_t"
+
     def __init__(self, plan: Plan, stage: LoopStage, outer: SequenceEquations) -> None:
         super().__init__(plan)
         self.stage, self.outer = stage, outer
         self.namer, self.inputs = outer.namer, outer.inputs
-        names = {n: f"{name}_t" for n, name in self.printer.names.items()}
+        names = {n: f"{name}{self.suffix}" for n, name in self.printer.names.items()}
         self.printer = TorchPrinter(self.nodes, self.leaf, self.namer, names)
         self.within = frozenset(stage.within)
         #: of maps that are matrix products; any other stands in the step as its class prints it
@@ -61,18 +64,17 @@ class LoopEquations(StepEquations):
             text = self.outer.value(n)
             if not text.number and text.lead:
                 wide = "" if self.nodes[n].op == "keep" else ".to(wide)"
-                name = self.cut(self.label(n), f"{wrap(text, 9)}{wide}")
-                text = Text(f"{name}[t]", axes=text.axes)
+                text = Text(self.cut(self.label(n), f"{wrap(text, 9)}{wide}"), axes=text.axes)
             elif not text.number and not text.code.isidentifier():
                 text = self.outer.printer.values[n] = self.outer.printer.keep(n, text)
             self.given[n] = text
         return self.given[n]
 
     def cut(self, label: str, code: str) -> str:
-        """A sequence as a tuple of its steps."""
+        """A step of a sequence, which is cut into all of them before the loop."""
         name = self.namer.fresh(f"{label}_steps")
         self.outer.lines.append(f"{name} = {code}.unbind(1)")
-        return name
+        return f"{name}[t]"
 
     def label(self, n: int) -> str:
         """What to call a value's steps."""
@@ -108,9 +110,10 @@ class LoopEquations(StepEquations):
             for a, axes in zip(node.args, first.sources, strict=True)
             if self.moving(a)
         ]
-        code = f"linear(({', '.join(sources)},), {weight}, {bias}, wide)"
+        code = self.times(sources, weight, bias)
         if beforehand:
-            code = f"{code} + {beforehand}[t]"
+            label = f"{first.prefix.replace('.', '_')}_rest"
+            code = f"{code} + {self.cut(label, beforehand)}"
         names = [self.namer.fresh(self.map_name(self.nodes[p])) for p in pack]
         if len(pack) == 1:
             self.lines.append(f"{names[0]} = {code}")
@@ -133,6 +136,10 @@ class LoopEquations(StepEquations):
             given[what] = name
         code = m.step(self.map_sources(node, m), **given)
         return Text(reordered(unflatten(code, m.declared), m.declared, m.axes), axes=m.axes)
+
+    def times(self, sources: list[str], weight: str, bias: str) -> str:
+        """The product of a learned map, in the dtype of states."""
+        return f"linear(({', '.join(sources)},), {weight}, {bias}, wide)"
 
     def columns(self, node: Node, maps: list[LearnedMap]) -> tuple[str, str, str]:
         """The weight of what moves, the bias that goes with it, and the product of all else."""
@@ -160,11 +167,10 @@ class LoopEquations(StepEquations):
         ahead = [p for p, a in zip(parts, node.args, strict=True) if a in still]
         moving = [p for p, a in zip(parts, node.args, strict=True) if a not in still]
         product = f"project({side_by_side(flat, -1)}, {side_by_side(ahead, 1)}, {bias})"
-        beforehand = self.cut(f"{label}_rest", f"{product}.to(wide)")
         if len(moving) > 1:
             out.lines.append(f"{weight} = {side_by_side(moving, 1)}")
             moving = [weight]
-        return moving[0], "None", beforehand
+        return moving[0], "None", f"{product}.to(wide)"
 
 
 def side_by_side(parts: list[str], dim: int) -> str:
@@ -178,9 +184,9 @@ def loop_lines(plan: Plan, stage: LoopStage, outer: SequenceEquations) -> dict[s
     carried = [step.fields[name] for name in stage.states]
     roots = [h.node for h in carried if h.node is not None]
     step.prepare([*roots, *stage.outputs])
-    after = [_after(step, h) for h in carried]
+    after = [after_step(step, h) for h in carried]
     kept = {n: step.namer.fresh(f"{step.label(n)}_steps") for n in stage.outputs}
-    body = [_renewed(step, h) for h in carried]
+    body = [renewed(step, h) for h in carried]
     body = ["if resets is not None:", *(f"    {line}" for line in body)]
     values = {n: step.whole(n, step.nodes[n].axes) for n in stage.outputs}
     body += step.lines
@@ -201,7 +207,7 @@ def loop_lines(plan: Plan, stage: LoopStage, outer: SequenceEquations) -> dict[s
     return {h.name: step.carry[h.name] for h in carried if h.single}
 
 
-def _renewed(step: LoopEquations, h: History) -> str:
+def renewed(step: LoopEquations, h: History) -> str:
     """Before a step that starts a sequence anew: what a field holds before the first step."""
     name = step.carry[h.name]
     if h.single:
@@ -209,7 +215,7 @@ def _renewed(step: LoopEquations, h: History) -> str:
     return f"{name} = [started(v, fresh.{h.name}[:, 0], resets, t) for v in {name}]"
 
 
-def _after(step: LoopEquations, h: History) -> str:
+def after_step(step: LoopEquations, h: History) -> str:
     """A field after a step."""
     assert h.node is not None
     name = step.carry[h.name]

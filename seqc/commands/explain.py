@@ -115,6 +115,8 @@ def explain_stratum(s: StratumReport) -> list[str]:
         ("because", s.reason if s.reason != s.verdict.reason else ""),
         ("method", s.method),
         ("jacobian", s.jacobian),
+        ("newton", "" if s.newton is None else str(s.newton)),
+        ("gradient", "" if s.gradient == "exact" else s.gradient),
         ("coefficient", f"{s.coefficient}{coefficient}" if s.coefficient else coefficient[2:]),
         ("offset", s.offset),
         ("carries", ", ".join(s.carries) if len(s.carries) > 1 else ""),

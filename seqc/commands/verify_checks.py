@@ -35,6 +35,7 @@ from seqc.commands.verify_subject import (
     Mode,
     Subject,
     as_tuple,
+    comparable_gradients,
     discrepancy,
     execute,
     gradients_of,
@@ -195,7 +196,8 @@ def _one_step(plan: Plan, backend: str) -> Make:
         want = execute(truth, Feed(x, None)).everything()
         error, where = discrepancy(execute(layer, Feed(x, None)).everything(), want)
         if getattr(layer, "STREAMS", True):
-            y, _ = layer.step(*(v[:, 0] for v in x), None)
+            with comparable_gradients(layer):
+                y, _ = layer.step(*(v[:, 0] for v in x), None)
             shapes = plan.small.output_shapes(2, 1)
             for i, (value, shape) in enumerate(zip(as_tuple(y), shapes, strict=True)):
                 if tuple(value.shape) != (shape[0], *shape[2:]):
@@ -234,9 +236,10 @@ def _state_gradients(plan: Plan, backend: str) -> Make:
 
     def gradients(layer: Any, feed: Feed) -> dict[str, Tensor]:
         x = tuple(v.clone().requires_grad_() for v in feed.inputs)
-        _, state = layer(*x)
-        later = (v.new_full((v.shape[0], 2, *v.shape[2:]), 0.5) for v in x)
-        y, last = layer(*later, state=state)
+        with comparable_gradients(layer):
+            _, state = layer(*x)
+            later = (v.new_full((v.shape[0], 2, *v.shape[2:]), 0.5) for v in x)
+            y, last = layer(*later, state=state)
         leaves = {f"d {n}": v for n, v in zip(type(layer).INPUTS, x, strict=True)}
         leaves |= {f"d {n}": p for n, p in layer.named_parameters()}
         return gradients_of([*as_tuple(y), *last], leaves)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from seqc.ir.algebra import Algebra
     from seqc.ir.recurrence import Recurrence
 
-__all__ = ["parse_algebras", "parse_spec", "prelude"]
+__all__ = ["override", "parse_algebras", "parse_spec", "prelude"]
 
 
 def parse_spec(source: Source) -> tuple[tuple[Recurrence, ...], tuple[Diagnostic, ...]]:
@@ -26,6 +26,19 @@ def parse_spec(source: Source) -> tuple[tuple[Recurrence, ...], tuple[Diagnostic
     from seqc.frontend.specs.files import read_spec
 
     return read_spec(source, prelude())
+
+
+def override(recurrence: Recurrence, solve: str | None, gradient: str | None) -> Recurrence:
+    """The recurrence, solved and differentiated as a call asks instead of as its spec does.
+
+    ``solve`` and ``gradient`` are what would stand after these words in a spec. One that names no
+    state takes the place of all statements of its kind.
+
+    Raises :class:`~seqc.diagnostics.SeqcError` where they do not read so.
+    """
+    from seqc.frontend.specs.files import read_asked
+
+    return read_asked(recurrence, solve, gradient)
 
 
 def parse_algebras(source: Source) -> tuple[Algebra, ...]:

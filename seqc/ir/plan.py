@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seqc.diagnostics import Diagnostic, Span
 from seqc.ir.algebra import Algebra
@@ -11,6 +11,7 @@ from seqc.ir.contraction import contractions
 from seqc.ir.kernel import Kernel
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.schedule import Scheduled
+from seqc.ir.solving import EXACT, Feedback, Newton
 from seqc.ir.verdict import Interval, Verdict
 
 
@@ -29,7 +30,10 @@ class Stratum:
     ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, or one that
     costs more to compose than it gains, but each channel, or each channel of the axes
     that are not mixed, goes its own way: step by step within one fused kernel),
-    ``sequential`` (step by step in torch: a :class:`LoopStage`).
+    ``sequential`` (step by step in torch: a :class:`LoopStage`), ``newton`` (a loop's stage, too,
+    but for all steps at once, by the iterations that ``newton`` tells of).
+
+    ``feedback`` says how gradients come back through it; unless exactly, it is a stage of its own.
 
     ``coefficient`` and ``offset`` are the parts of an affine stratum of one state.
     ``log_coefficient`` and ``log_offset`` are its log-domain form, where both are
@@ -53,6 +57,8 @@ class Stratum:
     law: Algebra | None = None
     parts: tuple[int, ...] = ()
     reason: str = ""
+    newton: Newton | None = None
+    feedback: Feedback = EXACT
     obstacle: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -141,6 +147,11 @@ class LoopStage:
     ``sources`` are the graph nodes that it reads, of whole sequences or constant in time;
     ``within`` those that a step computes, in order; ``packs`` the learned maps among them, in
     groups of the same arguments, a product each.  ``outputs`` are those whose every step is kept.
+
+    With ``newton``, or a ``feedback`` that is not exact, the states are solved for apart from
+    gradients, and the step is printed for the whole sequence as well: then ``outputs`` are updates
+    of states alone, ``others`` what else is needed of the step, and ``jacobian`` how the step's
+    channels meet.
     """
 
     name: str
@@ -149,13 +160,32 @@ class LoopStage:
     within: tuple[int, ...]
     packs: tuple[tuple[int, ...], ...]
     outputs: tuple[int, ...]
+    newton: Newton | None = None
+    feedback: Feedback = EXACT
+    jacobian: str = "full"
+    others: tuple[int, ...] = ()
+
+    @property
+    def iterated(self) -> Newton | None:
+        """Its Newton iterations, with the Jacobian that they go by."""
+        if self.newton is None or self.newton.jacobian != "auto":
+            return self.newton
+        return replace(self.newton, jacobian=self.jacobian)
+
+    @property
+    def solved(self) -> bool:
+        """Whether it is solved apart from gradients."""
+        return self.newton is not None or self.feedback.kind != "exact"
 
     def __str__(self) -> str:
         groups = [list(p) for p in self.packs]
-        return (
+        text = (
             f"loop {self.name}: carries {list(self.states)} reads {list(self.sources)} "
             f"computes {list(self.within)} products {groups} keeps {list(self.outputs)}"
         )
+        if self.solved:
+            text += f" solved by {self.newton or 'steps'} gradient {self.feedback}"
+        return text
 
     def problems(self, recurrence: Recurrence) -> Iterator[str]:
         """What a verifier finds wrong: a step that cannot be computed from what is there."""
@@ -174,9 +204,12 @@ class LoopStage:
             update = recurrence.definition(name)
             if update is None or not (update in there or self.carries(recurrence, update)):
                 yield f"{self.name}: there is no update of {name}"
-        for n in self.outputs:
+        for n in (*self.outputs, *self.others):
             if n not in mine:
                 yield f"{self.name}: %{n} is kept, but not computed"
+        yield from (f"{self.name}: {said}" for said in self.feedback.problems())
+        if self.others and not self.solved:
+            yield f"{self.name}: what is not solved apart keeps all in its loop"
         packed = [n for group in self.packs for n in group]
         if sorted(packed) != [n for n in self.within if nodes[n].op == "map"]:
             yield f"{self.name}: its learned maps are not those of its products"

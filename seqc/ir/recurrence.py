@@ -15,6 +15,7 @@ from seqc.ir.algebra import Algebra
 from seqc.ir.graph import Graph, Node, verify_graph
 from seqc.ir.inits import Init
 from seqc.ir.maps import LearnedMap
+from seqc.ir.solving import EXACT, Feedback, Newton
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,15 @@ class Application:
 class Solve:
     """How a state's stratum is to be computed; ``state`` is empty for all that name none.
 
-    ``method``: ``scan`` or ``sequential``; ``domain`` of a scan: ``linear``, ``log``, or empty.
+    ``method``: ``scan``, ``sequential`` or ``newton`` (``newton`` then says how); ``domain`` of a
+    scan: ``linear``, ``log``, or empty.
     """
 
     state: str
     method: str
     domain: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+    newton: Newton | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,7 @@ class Recurrence:
     solves: tuple[Solve, ...] = ()
     source: Source | None = field(default=None, compare=False, repr=False)
     span: Span | None = field(default=None, compare=False, repr=False)
+    feedbacks: tuple[Feedback, ...] = ()
 
     def shown_lag(self, lag: int | float | str) -> int | str:
         """A lag as a spec writes it after ``t-``."""
@@ -180,10 +184,15 @@ class Recurrence:
             return "-".join(str(k) for k in found if k)
         return lag if isinstance(lag, str) else int(lag)
 
-    def solve(self, name: str) -> Solve | None:
-        """How a state is to be solved, where the spec says."""
+    def feedback(self, *names: str) -> Feedback:
+        """How gradients come back through states that are solved together."""
+        found = {s.state: s for s in self.feedbacks}
+        return next((found[n] for n in (*names, "") if n in found), EXACT)
+
+    def solve(self, *names: str) -> Solve | None:
+        """How states that are solved together are to be, where the spec says."""
         found = {s.state: s for s in self.solves}
-        return found.get(name) or found.get("")
+        return next((found[n] for n in (*names, "") if n in found), None)
 
     def state(self, name: str) -> State:
         """The state of that name."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seqc.diagnostics import Diagnostic
 from seqc.ir.costs import KernelCost
 from seqc.ir.plan import Plan
+from seqc.ir.solving import Newton
 from seqc.ir.verdict import Interval, Verdict
 
 
@@ -26,7 +27,8 @@ class StratumReport:
 
     ``coefficient``, ``offset``, ``log_coefficient``, ``log_offset``, ``adjoint``,
     ``carries`` (``h[t-1]``) and ``parts`` (``a = …``) are printed forms (empty where
-    there is none).
+    there is none).  ``gradient`` is how gradients come back; ``newton`` what iterations go by, the
+    Jacobian as it was found where the spec leaves it open.
     """
 
     states: tuple[str, ...]
@@ -46,6 +48,8 @@ class StratumReport:
     laws: tuple[LawReport, ...] = ()
     carries: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    gradient: str = "exact"
+    newton: Newton | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict with the attribute names of this class."""
@@ -68,6 +72,8 @@ class StratumReport:
             "adjoint": list(self.adjoint),
             "carries": list(self.carries),
             "parts": list(self.parts),
+            "gradient": self.gradient,
+            "newton": None if self.newton is None else asdict(self.newton),
             "laws": [{"law": w.law, "verdict": str(w.verdict)} for w in self.laws],
         }
 

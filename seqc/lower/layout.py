@@ -131,7 +131,9 @@ def lay_out(analysis: Analysis, histories: tuple[History, ...]) -> Layout:
     ]
     products = contractions(recurrence)
     found = (
-        find_loop(recurrence, s, products) for s in analysis.strata if s.method == "sequential"
+        find_loop(recurrence, s, products)
+        for s in analysis.strata
+        if s.method in ("sequential", "newton")
     )
     loops = tuple(x for x in found if x is not None)
     looped = {

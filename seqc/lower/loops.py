@@ -33,6 +33,7 @@ class Loop:
     within: tuple[int, ...]
     bound: frozenset[int]
     edge: tuple[int, ...]
+    stratum: Stratum
 
 
 def find_loop(
@@ -61,7 +62,8 @@ def find_loop(
     within = bound | copied(nodes, recurrence, updates, bound, terms)
     edge = [a for n in sorted(within) for a in terms(n) if a not in within and a not in carried]
     edge += [n for n in updates if n not in within and n not in carried]
-    return Loop(names, updates, tuple(sorted(within)), frozenset(bound), tuple(dict.fromkeys(edge)))
+    inner, around = tuple(sorted(within)), tuple(dict.fromkeys(edge))
+    return Loop(names, updates, inner, frozenset(bound), around, stratum)
 
 
 def copied(
@@ -101,6 +103,23 @@ def copied(
             return found
         guards |= extra
         take(list(extra))
+
+
+def structure(recurrence: Recurrence, loop: Loop) -> str:
+    """How the channels of a loop's step meet: ``diagonal`` (each depends on its own past, the step
+    before, alone), ``block`` (on those of all states at its place), or ``full``.
+    """
+    nodes = recurrence.nodes
+    reads = [
+        nodes[a]
+        for n in {*loop.within, *loop.updates}
+        for a in (n, *nodes[n].args)
+        if nodes[a].op == "read" and nodes[a].attrs[1] != 0 and nodes[a].attrs[0] in loop.states
+    ]
+    axes = {nodes[n].axes for n in loop.updates} | {r.axes for r in reads}
+    if len(axes) > 1 or any(nodes[n].op not in POINTWISE for n in loop.bound):
+        return "full"
+    return "diagonal" if {r.attrs for r in reads} == {(loop.states[0], 1)} else "block"
 
 
 def packs(recurrence: Recurrence, loop: Loop) -> tuple[tuple[int, ...], ...]:

@@ -12,14 +12,14 @@ needs is materialised, all else lives in registers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqc.ir.plan import Analysis, ArrayStage, FusedStage, History, LoopStage, MapStage, Staged
 from seqc.lower.folds import find_folds
 from seqc.lower.fusion import fuse
 from seqc.lower.histories import find_histories, refuse_foresight
 from seqc.lower.layout import Layout, lay_out, pinned, rank, sink
-from seqc.lower.loops import packs
+from seqc.lower.loops import Loop, packs, structure
 from seqc.lower.stepping import step_stages, steps
 
 
@@ -161,11 +161,25 @@ def loop_stages(
 ) -> Iterator[MapStage | FusedStage | LoopStage]:  # fmt: skip
     """A stratum's steps: in a kernel, or in torch."""
     loop = layout.loops[i]
-    if steps(layout.recurrence, loop, layout.products):
+    found = loop_stage(layout, f"loop{place}", loop, kept)
+    if not found.solved and steps(layout.recurrence, loop, layout.products):
         yield from step_stages(layout, f"s{place}", loop, kept, packed, names)
     else:
-        groups = packs(layout.recurrence, loop)
-        yield LoopStage(f"loop{place}", loop.states, loop.edge, loop.within, groups, kept)
+        yield found
+
+
+def loop_stage(layout: Layout, name: str, loop: Loop, kept: tuple[int, ...]) -> LoopStage:
+    """A stratum's steps in torch."""
+    groups, stratum = packs(layout.recurrence, loop), loop.stratum
+    found = LoopStage(
+        name, loop.states, loop.edge, loop.within, groups, kept, stratum.newton, stratum.feedback,
+        structure(layout.recurrence, loop),
+    )  # fmt: skip
+    if not found.solved:
+        return found
+    updates = tuple(n for n in dict.fromkeys(loop.updates) if n in loop.bound)
+    others = tuple(n for n in kept if n not in updates)
+    return replace(found, outputs=updates, others=others)
 
 
 def map_stage(layout: Layout, first: int, name: str) -> MapStage:

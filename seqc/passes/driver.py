@@ -236,7 +236,12 @@ def compile_kernels(text: str, folder: Path, tangents: bool = False) -> None:
 
 
 def compile_spec(
-    spec: str | os.PathLike[str], *, layer: str | None = None, backend: str = "auto"
+    spec: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    backend: str = "auto",
+    solve: str | None = None,
+    gradient: str | None = None,
 ) -> type[Any]:
     """The torch.nn.Module class of a spec's layer; see ``seqc.compile``."""
     from seqc.runtime.environment import BACKENDS
@@ -245,12 +250,12 @@ def compile_spec(
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r}: it can be {', '.join(BACKENDS)}")
     source = read_spec(spec)
-    key = cache_key(source, layer, backend)
+    key = cache_key(source, layer, backend, solve, gradient)
     module, name = cached_module(key)
     if module is None:
         from seqc.passes.pipeline import run
 
-        compilation = run(source)
+        compilation = run(source, layer, solve, gradient)
         (position,) = chosen(compilation, layer, single=True)
         name = compilation.layers[position]
         text = module_text(compilation, (name,), backend)
@@ -276,9 +281,16 @@ def cached_module(key: str) -> tuple[ModuleType | None, str]:
     return (module, name) if hasattr(module, name) else (None, "")
 
 
-def cache_key(source: Source, layer: str | None, backend: str) -> str:
+def cache_key(source: Source, layer: str | None, backend: str, *asked: str | None) -> str:
     """What a generated module depends on: the spec, what is asked for, and this compiler."""
-    parts = (fingerprint(), os.path.basename(source.name), layer or "", backend, source.text)
+    parts = (
+        fingerprint(),
+        os.path.basename(source.name),
+        layer or "",
+        backend,
+        repr(asked),
+        source.text,
+    )
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

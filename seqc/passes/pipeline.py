@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from seqc.diagnostics import Diagnostic, SeqcError, Severity, Source
-from seqc.frontend import parse_algebras, parse_spec, prelude
+from seqc.frontend import override, parse_algebras, parse_spec, prelude
 from seqc.ir.algebra import Algebra
 from seqc.ir.kernel import Kernel
 from seqc.ir.plan import (
@@ -83,8 +83,12 @@ PASSES = (
 )
 
 
-def run(source: Source) -> Compilation:
+def run(
+    source: Source, layer: str | None = None, solve: str | None = None, gradient: str | None = None
+) -> Compilation:
     """All passes over a spec.
+
+    ``solve`` and ``gradient`` are asked of a layer (or of all) in place of what its spec says.
 
     Raises SeqcError with every error at once; warnings come with the result.
     """
@@ -92,6 +96,8 @@ def run(source: Source) -> Compilation:
     diagnostics = list(warnings)
     plans: list[Plan] = []
     for recurrence in recurrences:
+        if (solve or gradient) and layer in (None, recurrence.name):
+            recurrence = override(recurrence, solve, gradient)
         look("recurrence", recurrence)
         value: Stage = recurrence
         try:

@@ -10,6 +10,7 @@ from seqc.ir.kernel import Kernel
 from seqc.ir.plan import ArrayStage, KernelStage, LoopStage, MapPart, MapStage, Plan, Stratum
 from seqc.ir.recurrence import Recurrence
 from seqc.ir.report import LawReport, LayerReport, Report, StratumReport
+from seqc.ir.solving import Newton
 from seqc.report.costs import kernel_cost
 from seqc.report.plain import Formulas, formulas
 from seqc.symbolic.algebra import prove
@@ -70,7 +71,15 @@ def stratum_report(plan: Plan, s: Stratum) -> StratumReport:
         laws=laws,
         carries=tuple(f"{state}[t-{lag}]" for state, lag in s.carries),
         parts=parts,
+        gradient=str(s.feedback),
+        newton=newton_of(plan, s),
     )
+
+
+def newton_of(plan: Plan, s: Stratum) -> Newton | None:
+    """A stratum's Newton iterations, with the Jacobian that they go by."""
+    found = (x for x in plan.stages if isinstance(x, LoopStage) and x.states == s.states)
+    return next((x.iterated for x in found), None)
 
 
 def adjoint_lines(plan: Plan, s: Stratum) -> tuple[str, ...]:
@@ -197,7 +206,12 @@ def stages(plan: Plan) -> list[str]:
 
 def loop_line(r: Recurrence, stage: LoopStage) -> str:
     """What a loop in torch does at each step."""
-    parts = [f"{stage.name}: step by step in PyTorch: {', '.join(stage.states)}"]
+    how = "step by step in PyTorch"
+    if stage.iterated is not None:
+        how = f"Newton iterations ({stage.iterated.jacobian} Jacobian) in PyTorch"
+    parts = [f"{stage.name}: {how}: {', '.join(stage.states)}"]
+    if stage.feedback.kind != "exact":
+        parts.append(f"gradients {stage.feedback}")
     for pack in stage.packs:
         maps = [r.maps[int(r.nodes[n].attrs[0])].label for n in pack]
         parts.append(f"map{'s' if len(maps) > 1 else ''} {', '.join(maps)} as one product a step")

@@ -74,7 +74,8 @@ class Arguments(Shell):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy looks at its first call anew: it may be loaded where there is no compiler."""
-        return {name: v for name, v in self.__dict__.items() if name != "_passed"}
+        kept = {n: v for n, v in self.__dict__.items() if n not in ("_passed", "_previous")}
+        return kept | {"solution": {}}
 
     def _describe(self, axes: Sequence[str], lead: str) -> str:
         """A shape in words, e.g. (B, T, hidden=128)."""

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from seqc.runtime.arguments import Arguments
 from seqc.runtime.backends import choose_backend, constant_to_dynamo, warn_once
+from seqc.runtime.certificates import Solution, gathered
 from seqc.runtime.cpp import CppKernel
 from seqc.runtime.nested import too_long
 from seqc.runtime.packed import order_of, read_edges, rectangles, take
 from seqc.runtime.spec import state_dtype
 from seqc.runtime.steps import select
+from seqc.runtime.tracing import transforming
 
 
 class Layer(Arguments):
@@ -80,6 +82,8 @@ class Layer(Arguments):
     ) -> tuple[Any, Any]:
         """``forward``: check, run, dress the outputs."""
         given = inputs[0]
+        if self.NEWTON:
+            self.solution = {}
         if cu_seqlens is not None:
             inputs = self._enter(inputs, resets)
             outputs, after = self._run_packed(inputs, state, resets, cu_seqlens)
@@ -112,11 +116,23 @@ class Layer(Arguments):
         x = inputs[0]
         keep = self._keep(tuple(x.shape[:2]), x) if self._drops else ()
         if backend == "reference" or (self.LOOPS and x.shape[1] == 0):
-            return self._stepwise(
+            found = self._stepwise(
                 (*inputs, *self._ahead(inputs, state, resets, keep)), state, resets, keep
             )
+            if self.FEEDBACK and x.shape[1]:
+                self._refuse_gradients(*found[0], *found[1])
+            return found
         fresh = None if resets is None else self._start(x.shape[0], x)
         return self._parallel(inputs, state, fresh, resets, keep)
+
+    def _refuse_gradients(self, *found: Tensor) -> None:
+        """The reference's gradients are exact, which the spec does not ask for."""
+        if transforming() or any(y.requires_grad for y in found):
+            raise RuntimeError(
+                f"{type(self).__name__}: its spec asks for gradients that are {self.FEEDBACK}, and "
+                "those of the reference backend are exact: call it under torch.no_grad() there, or "
+                "with backend='auto' (which needs a C++ compiler, or CuPy, for its kernels)"
+            )
 
     def _run_packed(
         self,
@@ -143,6 +159,7 @@ class Layer(Arguments):
         flat = [take(v[0], order) for v in inputs]
         marks = None if resets is None else take(resets[0], order)
         collected: list[tuple[Tensor, ...]] = []
+        solution: dict[str, Solution] = {}
         begin = 0
         for r in found:
             shape, end = (len(r.rows), r.length), begin + len(r.rows) * r.length
@@ -156,8 +173,13 @@ class Layer(Arguments):
             if rows is not None:
                 after = (f.index_copy(0, rows, a) for f, a in zip(fields, after, strict=True))
             fields = self.State(*after)
+            if self.NEWTON:
+                solution = gathered(solution, self.solution, rows, count)
+                self.solution = {}
             collected.append(tuple(y.flatten(0, 1) for y in outputs))
             begin = end
+        if self.NEWTON:
+            self.solution = solution
         joined = (torch.cat(ys) for ys in zip(*collected, strict=True))
         return tuple(take(y, inverse).unsqueeze(0) for y in joined), fields
 
@@ -237,6 +259,8 @@ class Layer(Arguments):
                 f"{type(self).__name__} sees later steps (a convolution that is not causal), "
                 "so it cannot run one step at a time"
             )
+        if self.NEWTON:
+            self.solution = {}
         mark = self._mark(inputs, state, resets, "B")
         backend = self._passed_on(mark)
         x = inputs[0]
@@ -246,7 +270,8 @@ class Layer(Arguments):
             return self._dress(outputs, x.dtype), after
         entered, taken = self._enter_step(inputs, state, resets)
         # A step of a loop without kernels around it is a step of the reference.
-        backend = self._backend(x) if self.KERNELS or not self.LOOPS else "reference"
+        stages = self.KERNELS or self.FEEDBACK or not self.LOOPS
+        backend = self._backend(x) if stages else "reference"
         self._remember(mark, state, x, backend)
         if taken is None:
             taken = self._begin(x, backend)
@@ -257,6 +282,8 @@ class Layer(Arguments):
             taken = self._renew(resets, self._start(x.shape[0], x), taken)
         keep = tuple(m[:, 0] for m in self._keep((x.shape[0], 1), x))
         outputs, after = self._single(entered, taken, keep)
+        if self.FEEDBACK:
+            self._refuse_gradients(*outputs, *after)
         return self._dress(outputs, self._result_dtype(x)), self._leave(after)
 
     def _run_step(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from seqc.runtime.certificates import Solution
 from seqc.runtime.environment import BACKENDS
 from seqc.runtime.inits import draw, numbers
 from seqc.runtime.kernels import FusedKernel
@@ -67,6 +68,10 @@ class Shell(nn.Module):
     PARALLEL: ClassVar[bool] = True
     #: Whether some of its states are taken step by step between the kernels.
     LOOPS: ClassVar[bool] = False
+    #: Whether some are found by Newton's iterations.
+    NEWTON: ClassVar[bool] = False
+    #: What gradients its spec asks for in place of exact ones; empty where they are exact.
+    FEEDBACK: ClassVar[str] = ""
     STREAMS: ClassVar[bool] = True
     #: Whether kernels alone read the state that a sequence starts from, and it is zeros if none is
     #: given: such need not be made.
@@ -75,6 +80,8 @@ class Shell(nn.Module):
     DEFAULT_BACKEND: ClassVar[str] = "auto"
 
     backend: str
+    #: What Newton's iterations of the last call came to, a state that is solved so.
+    solution: dict[str, Solution]
     _as_it_is: ClassVar[bool] = False
     #: The state before the first step where it is zeros that nobody need make.
     _nothing: ClassVar[Any] = None
@@ -95,6 +102,7 @@ class Shell(nn.Module):
         self.backend = backend if backend is not None else type(self).DEFAULT_BACKEND
         self._factory = (device, dtype)
         self._records: list[ParameterRecord] = []
+        self.solution = {}
         self._declare()
         del self._factory
         self.reset_parameters()

@@ -17,4 +17,5 @@ CODES: dict[str, str] = {
     "E301": "a law of the algebra that a scan relies on is refuted",
     "E302": "a convolution that sees later steps maps what depends on a state",
     "E303": "the log domain is asked for where a coefficient may be negative",
+    "E304": "blocks of a Jacobian are asked for where states are not over the same axes",
 }

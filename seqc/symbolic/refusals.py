@@ -168,6 +168,16 @@ def no_logarithm(solve: Solve, state: str, interval: Interval) -> Diagnostic:
     )
 
 
+def no_blocks(solve: Solve, states: Sequence[str]) -> Diagnostic:
+    """Blocks of channels are asked for where states have other channels each."""
+    return Diagnostic(
+        "E304",
+        f"the Jacobian of {' and '.join(states)} has no blocks: they are not over the same axes",
+        solve.span,
+        hint="take `jacobian = full`, or `diagonal`",
+    )
+
+
 def growing(recurrence: Recurrence, name: str, interval: Interval) -> Diagnostic:
     """An affine state whose coefficient is never within 1."""
     least = min(abs(interval.lo), abs(interval.hi))

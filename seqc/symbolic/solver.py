@@ -15,6 +15,7 @@ from seqc.ir.algebra import Algebra, find_algebra
 from seqc.ir.graph import reachable
 from seqc.ir.plan import Stratum
 from seqc.ir.recurrence import Application, Recurrence
+from seqc.ir.solving import Newton
 from seqc.ir.verdict import Verdict
 from seqc.symbolic import refusals
 from seqc.symbolic.affine import Linearity, prove_affine
@@ -27,6 +28,17 @@ from seqc.symbolic.refusals import Refusal
 from seqc.symbolic.step import Step, carry_node, read_step
 from seqc.symbolic.strata import Component
 
+#: Warnings that a stratum is no scan.
+NO_SCAN = ("W101", "W103", "W104", "W105")
+
+
+def _apart(found: Stratum, method: str, reason: str, newton: Newton | None = None) -> Stratum:
+    """The stratum without its law, solved by a method that needs none."""
+    return replace(
+        found, method=method, law=None, parts=(), coefficient=(), offset=(), domain="linear",
+        domain_reason=reason, carries=(), after=(), newton=newton,
+    )  # fmt: skip
+
 
 class Solver(Prover):
     """Strata of one recurrence; ``notes`` collects what there is to say of them."""
@@ -35,18 +47,31 @@ class Solver(Prover):
         """The stratum of a component; builds the nodes of its parts."""
         if not component.reads:
             return self._free(recurrence, component)
-        return self._asked(recurrence, self._found(recurrence, component))
+        before = len(self.notes)
+        return self._asked(recurrence, self._found(recurrence, component), before)
 
-    def _asked(self, recurrence: Recurrence, found: Stratum) -> Stratum:
-        """The stratum, taken step by step where the spec asks for that."""
-        solve = recurrence.solve(found.states[0])
-        if solve is None or solve.method != "sequential" or found.method != "scan":
-            return found
-        reason = "step by step, as the spec asks"
-        return replace(
-            found, method="march", law=None, parts=(), coefficient=(), offset=(), domain="linear",
-            domain_reason=reason,
-        )  # fmt: skip
+    def _asked(self, recurrence: Recurrence, found: Stratum, before: int) -> Stratum:
+        """The stratum, solved as the spec asks; it has notes from the position ``before`` on."""
+        solve, feedback = recurrence.solve(*found.states), recurrence.feedback(*found.states)
+        method = "" if solve is None else solve.method
+        if method == "newton" and solve is not None and found.method != "scan":
+            # That it is no scan need not be said to who asks for Newton's iterations.
+            self.notes[before:] = [d for d in self.notes[before:] if d.code not in NO_SCAN]
+            axes = {recurrence.nodes[recurrence.definition(x) or 0].axes for x in found.states}
+            if solve.newton is not None and solve.newton.jacobian == "block" and len(axes) > 1:
+                self.notes.append(refusals.no_blocks(solve, found.states))
+            reason = "Newton's iterations, as the spec asks"
+            found = _apart(found, "newton", reason, newton=solve.newton)
+        if feedback.kind != "exact":
+            if found.method != "newton":
+                reason = f"step by step, since gradients are {feedback.kind}"
+                found = _apart(found, "sequential", reason)
+            return replace(found, feedback=feedback)
+        if method == "sequential" and found.method == "scan":
+            reason = "step by step, as the spec asks"
+            carries, after = found.carries, found.after
+            return replace(_apart(found, "march", reason), carries=carries, after=after)
+        return found
 
     def _found(self, recurrence: Recurrence, component: Component) -> Stratum:
         """The stratum of a component that reads its past."""

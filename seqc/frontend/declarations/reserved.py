@@ -31,9 +31,10 @@ MODULE_ATTRIBUTES = _words(
 #: What a built layer has of its own, and the arguments of its methods.
 LAYER_ATTRIBUTES = _words(
     """
-    backend cls cu_seqlens device dtype penalties reset resets self seqc state states step torch
+    backend cls cu_seqlens device dtype penalties reset resets self seqc solution state states
+    step torch
     SPEC SIZES ALIASES AXES CHOICES DOMAINS HYPERS INPUTS STATES OUTPUTS FIELDS FROM_ZEROS KERNELS
-    LOOPS PARALLEL STREAMS SUMS State DEFAULT_BACKEND kernel_calls reset_parameters
+    LOOPS PARALLEL FEEDBACK NEWTON STREAMS SUMS State DEFAULT_BACKEND kernel_calls reset_parameters
     """
 )
 
@@ -48,7 +49,7 @@ MODULE_NAMES = (
     annotations begin bias_of cast centred_windows choose contract full guard
     keep_mask lagged last_step math numeric pick push
     remember shift split spread_axes spread_to stacked started state_dtype
-    storage_dtype torch turn_rows weight_of windows
+    storage_dtype torch turn_rows weight_of windows Steps Newton exact stationary truncated
     """
     )
 )

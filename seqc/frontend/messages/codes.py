@@ -74,12 +74,11 @@ CODES: dict[str, str] = {
     "E093": "`solve` asks for what there is not",
     "E094": "a hyper-parameter's domain is malformed",
     "E095": "a hyper-parameter's number lies outside its domain",
+    "E096": "`gradient` asks for what there is not",
     "E099": "there are more errors than are shown",
     # promised
     "E100": "`space` is not available yet",
     "E101": "`conv2d` is not available yet",
-    "E104": "a way to solve is not available yet",
-    "E105": "ways to compute gradients are not available yet",
     "E106": "`penalty` is not available yet",
     # warnings
     "W001": "a name is never used",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from seqc.diagnostics import Diagnostic, Label, Source
 from seqc.frontend.declarations.defs import Function, declare_functions
 from seqc.frontend.declarations.reserved import refusal
+from seqc.frontend.declarations.scope import Scope
 from seqc.frontend.expressions.applications import Algebras
 from seqc.frontend.expressions.builder import Budget
 from seqc.frontend.messages.problems import Problems, place, point
 from seqc.frontend.specs.algebras import build_algebras, read_blocks
-from seqc.frontend.specs.layers import build_layer, refuse_later
+from seqc.frontend.specs.layers import Asked, build_layer, refuse_later
+from seqc.frontend.specs.solves import read_feedbacks, read_solves
 from seqc.frontend.text import syntax as s
 from seqc.frontend.text.parse import parse
 from seqc.ir.algebra import Algebra
@@ -87,6 +90,37 @@ def read_spec(
             )
     problems.check()
     return tuple(recurrences), tuple(sorted(problems.warnings, key=place))
+
+
+def read_asked(recurrence: Recurrence, solve: str | None, gradient: str | None) -> Recurrence:
+    """A recurrence with what a call asks for in place of its own ``solve`` and ``gradient``."""
+    lines = [f"{word} {text}" for word, text in (("solve", solve), ("gradient", gradient)) if text]
+    problems, scope = Problems(), Scope()
+    scope.states.update(dict.fromkeys(x.name for x in recurrence.states))
+    statements = parse(Source("\n".join(lines), "<asked>"), problems)
+    solves = read_solves(statements, scope, problems)
+    feedbacks = read_feedbacks(statements, scope, problems)
+    odd = [x for x in statements if not isinstance(x, s.SolveStatement | s.FeedbackStatement)]
+    if odd or len(statements) != len(lines):
+        problems.error(
+            "E081",
+            "one statement is asked for: what stands after `solve` or `gradient` in a spec",
+            odd[0].span if odd else statements[-1].span,
+            hint='for example solve="newton(tolerance = 1e-6)", gradient="stationary(0, 1)"',
+        )
+    problems.check()
+    return replace(
+        recurrence,
+        solves=_instead(recurrence.solves, solves),
+        feedbacks=_instead(recurrence.feedbacks, feedbacks),
+    )
+
+
+def _instead(own: tuple[Asked, ...], asked: tuple[Asked, ...]) -> tuple[Asked, ...]:
+    """Statements of a spec but for those that others take the place of."""
+    names = {x.state for x in asked}
+    left = tuple(x for x in own if not names & {"", x.state})
+    return left + asked
 
 
 def read_algebras(source: Source, library: Source) -> tuple[Algebra, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from seqc.diagnostics import Label, Source
 from seqc.frontend.declarations.defs import Function
@@ -20,18 +21,20 @@ from seqc.frontend.expressions.shared import declare_maps
 from seqc.frontend.messages.limits import MAX_TERMS
 from seqc.frontend.messages.problems import Problems, listing, shorten
 from seqc.frontend.specs.bundles import unbundle
-from seqc.frontend.specs.solves import read_solves
+from seqc.frontend.specs.solves import read_feedbacks, read_solves
 from seqc.frontend.specs.warnings import warn_flat, warn_outer_products, warn_unused
 from seqc.frontend.text import syntax as s
 from seqc.ir.inits import Init
 from seqc.ir.recurrence import Equation, Param, Recurrence, Solve, State
+from seqc.ir.solving import Feedback
+
+#: What a statement asks of a state.
+Asked = TypeVar("Asked", Solve, Feedback)
+#: The parts of each name, with their nodes.
+Named = dict[str, tuple[tuple[str, int], ...]]
 
 LATER_STATEMENTS = {
     "space": ("E100", "flatten the space into an axis: `size pixels`"),
-    "gradient": (
-        "E105",
-        "leave it out: gradients are exact; to state a def's derivative, write `gradient f(u) = …`",
-    ),
     "penalty": ("E106", "output the value and add it to the loss outside the layer"),
 }
 
@@ -84,6 +87,7 @@ def build_layer(
     check_applications(builder, scope, problems)
     _check_parts(scope, problems)
     solves = read_solves(statements, scope, problems)
+    feedbacks = read_feedbacks(statements, scope, problems)
     outputs = _outputs(scope, head, problems)
     warn_unused(scope, mentions, outputs, problems)
     if len(problems.errors) + problems.hidden > before:
@@ -135,6 +139,7 @@ def build_layer(
         _of_parts(solves, real),
         source,
         head.span,
+        _of_parts(feedbacks, real),
     )
     owners = {part: name for name, named in real.items() for part, _ in named}
     warn_outer_products(recurrence, scope, owners, problems)
@@ -152,14 +157,12 @@ def _too_large(head: s.Layer, problems: Problems) -> None:
     )
 
 
-def _of_parts(
-    solves: tuple[Solve, ...], real: dict[str, tuple[tuple[str, int], ...]]
-) -> tuple[Solve, ...]:
+def _of_parts(asked: tuple[Asked, ...], real: Named) -> tuple[Asked, ...]:
     """What is asked of a complex state is asked of its parts."""
-    found = [s for s in solves if not s.state]
-    for solve in solves:
-        if solve.state:
-            found += [replace(solve, state=part) for part, _ in real[solve.state]]
+    found = [s for s in asked if not s.state]
+    for one in asked:
+        if one.state:
+            found += [replace(one, state=part) for part, _ in real[one.state]]
     return tuple(found)
 
 

@@ -307,11 +307,19 @@ class _Reader:
         second = None if second is None else self._word(second)
         return s.SolveStatement(self._word(first), second, tuple(arguments or ()), span)
 
-    def _gradient(self, parts: list[Any], span: Span) -> s.Later | s.Gradient:
-        word, arguments, body = parts
+    def _gradient(self, parts: list[Any], span: Span) -> s.FeedbackStatement | s.Gradient:
+        word, second, arguments, body = parts
         if body is None:  # `gradient truncated(20)`: how, not what
-            return s.Later("gradient", (), span)
+            way = None if second is None else self._word(second)
+            return s.FeedbackStatement(self._word(word), way, tuple(arguments or ()), span)
         name = self._word(word)
+        if second is not None:
+            self.problems.error(
+                "E006",
+                f"two names stand before the parameters of a gradient: `{name.text} {second}`",
+                self._word(second).span,
+                hint=f"write `gradient {name.text}(u) = …`, as the def is written",
+            )
         parameters: list[s.Name] = []
         for argument in arguments or ():
             if isinstance(argument.value, s.Name) and argument.keyword is None:

@@ -257,6 +257,16 @@ class SolveStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackStatement:
+    """``gradient [state] way(arguments)``: of two words the first is the state."""
+
+    first: Name
+    second: Name | None
+    arguments: tuple[Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of an algebra: ``a``, ``a >= 0`` (its domain) or ``A: (row, col)`` (its axes)."""
 
@@ -301,6 +311,7 @@ Statement: TypeAlias = (
     | Gradient
     | Later
     | SolveStatement
+    | FeedbackStatement
     | AlgebraHead
     | AlgebraClause
 )

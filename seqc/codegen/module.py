@@ -42,8 +42,8 @@ def _imports() -> dict[str, list[str]]:
         ),
         "shell": "Field",
         "ship": "ship",
-        "newton": "Newton exact",
-        "solving": "Steps stationary truncated",
+        "newton": "SolvedByNewton fed_exact",
+        "solving": "SolvedBySteps fed_stationary fed_truncated",
         "spec": "KernelSpec state_dtype storage_dtype",
         "steps": "begin keep_mask multiplied spread_axes spread_to",
     }

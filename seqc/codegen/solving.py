@@ -141,7 +141,7 @@ def solved_lines(plan: Plan, stage: LoopStage, outer: SequenceEquations) -> dict
     names = ", ".join(found) if len(found) > 1 else f"({found[0]},)"
     told = f"{steps}, {step}, ({reads},), ({pasts},), ({fresh},), resets, steps"
     out += [
-        f"{names} = {stage.feedback.kind}(",
+        f"{names} = fed_{stage.feedback.kind}(",
         f"    {solver(stage, told)},",
         *(f"    {number}," for number in numbers(stage)),
         ")",
@@ -199,12 +199,12 @@ def solver(stage: LoopStage, told: str) -> str:
     """What solves the stage, as the runtime has it."""
     newton = stage.iterated
     if newton is None:
-        return f"Steps({told})"
+        return f"SolvedBySteps({told})"
     options = (
         stage.states, stage.jacobian, newton.jacobian, newton.tolerance, newton.iterations,
         newton.damping, newton.guess,
     )  # fmt: skip
-    return f"Newton({told}, self, {', '.join(map(repr, options))})"
+    return f"SolvedByNewton({told}, self, {', '.join(map(repr, options))})"
 
 
 def numbers(stage: LoopStage) -> tuple[float, ...]:

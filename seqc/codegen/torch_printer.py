@@ -26,7 +26,8 @@ RESERVED = (
     math guard pick lagged windows remember push cls stacked started state_dtype storage_dtype
     NamedTuple like fresh shift arange numeric choose full split last_step centred_windows begin
     keep_mask spread_axes spread_to Field Layer FusedKernel KernelSpec contract turn_rows
-    bias_of cast weight_of Steps Newton exact stationary truncated
+    bias_of cast weight_of SolvedBySteps SolvedByNewton
+    fed_exact fed_stationary fed_truncated
     t range len int float tuple list
     """.split()
     )

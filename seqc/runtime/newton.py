@@ -24,7 +24,7 @@ from seqc.runtime.backends import warn_once
 from seqc.runtime.certificates import Solution
 from seqc.runtime.jacobians import Form, flat_of
 from seqc.runtime.recurrences import adjoint_scan, affine_scan
-from seqc.runtime.solving import States, Steps, Way, fed_back
+from seqc.runtime.solving import SolvedBySteps, States, Way, fed_back
 from seqc.runtime.tracing import transforming
 
 #: What the last iteration may move a state by, absolute and relative, unless a spec says.
@@ -32,7 +32,7 @@ TOLERANCES = {torch.float32: (1e-4, 1e-3), torch.float64: (1e-6, 1e-4)}
 
 
 @dataclass(frozen=True)
-class Newton(Steps):
+class SolvedByNewton(SolvedBySteps):
     """Steps that are solved by iterations: see :class:`seqc.ir.solving.Newton`.
 
     ``structure`` is how the channels of a step meet, ``jacobian`` the part of it that iterations go
@@ -132,7 +132,7 @@ class Newton(Steps):
         return known if same else zeros
 
 
-def exact(steps: Newton) -> States:
+def fed_exact(steps: SolvedByNewton) -> States:
     """The states, with exact gradients."""
     if transforming() or torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         # One after another they are differentiated to any order, and in any mode.
@@ -143,7 +143,7 @@ def exact(steps: Newton) -> States:
 class _Exact(Way):
     """g[t] = e[t] + J[t+1]' g[t+1], J being the whole Jacobian at the solution."""
 
-    def __init__(self, steps: Newton, values: States) -> None:
+    def __init__(self, steps: SolvedByNewton, values: States) -> None:
         self.steps, self.values = steps, values
         self.starts = [
             None if x is None else x.detach().requires_grad_() for x in (*steps.pasts, *steps.fresh)

@@ -28,7 +28,7 @@ States = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Steps:
+class SolvedBySteps:
     """The steps of a stratum, each way: one after another, and all at once.
 
     ``march()`` gives the states (B, T, *axes).  ``step(*lagged)`` gives them from what they read of
@@ -58,7 +58,7 @@ class Steps:
         )
 
 
-def truncated(steps: Steps, count: int) -> States:
+def fed_truncated(steps: SolvedBySteps, count: int) -> States:
     """The states; gradients go back through at most ``count`` - 1 of their steps.
 
     Each e[t] goes back through that many Jacobians and no further: g = e, then as often g[t] =
@@ -67,7 +67,7 @@ def truncated(steps: Steps, count: int) -> States:
     return fed_back(steps, lambda values: _Truncated(steps, values, count))
 
 
-def stationary(steps: Steps, low: float, high: float) -> States:
+def fed_stationary(steps: SolvedBySteps, low: float, high: float) -> States:
     """The states; gradients come back by a fixed diagonal in place of the Jacobian.
 
     g[t] = e[t] + A g[t+1], A being evenly spaced from ``low`` to ``high`` over the channels of all
@@ -86,7 +86,7 @@ class Way:
         raise NotImplementedError
 
 
-def fed_back(steps: Steps, make: Callable[[States], Way]) -> States:
+def fed_back(steps: SolvedBySteps, make: Callable[[States], Way]) -> States:
     """The states of the march, with gradients that come back in some way."""
     if torch.compiler.is_compiling():
         if torch.is_grad_enabled():
@@ -111,7 +111,7 @@ def fed_back(steps: Steps, make: Callable[[States], Way]) -> States:
     return found
 
 
-def _attached(steps: Steps, make: Callable[[States], Way]) -> States:
+def _attached(steps: SolvedBySteps, make: Callable[[States], Way]) -> States:
     """The values, as autograd is to see them."""
     with torch.no_grad():
         values = steps.solve()
@@ -164,7 +164,7 @@ class _Once(torch.autograd.Function):
 
 
 class _Stationary(Way):
-    def __init__(self, steps: Steps, values: States, low: float, high: float) -> None:
+    def __init__(self, steps: SolvedBySteps, values: States, low: float, high: float) -> None:
         self.steps, self.low, self.high = steps, low, high
         with torch.no_grad():
             lags = steps.lags(values, steps.pasts, steps.fresh)
@@ -198,7 +198,7 @@ class _Stationary(Way):
 
 
 class _Truncated(Way):
-    def __init__(self, steps: Steps, values: States, count: int) -> None:
+    def __init__(self, steps: SolvedBySteps, values: States, count: int) -> None:
         # No gradient goes further back than the first step.
         self.count = min(count - 1, values[0].shape[1])
         self.groups = (values, steps.pasts, steps.fresh)

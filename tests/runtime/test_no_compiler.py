@@ -318,9 +318,10 @@ def test_build_compiled_leaves_a_persons_folder_alone(
 
 
 def test_nothing_to_compile_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = "layer Elman\nsize n\ninput x[t]: n\nstate h[t]: n\nh[t] = tanh(linear(x[t], h[t-1]))\n"
-    (tmp_path / "elman.seq").write_text(spec + "output h[t]\n")
-    call = ["build", str(tmp_path / "elman.seq"), "-o", str(tmp_path / "e.py"), "--compiled"]
+    spec = "layer Late\nsize n, k = 1\ninput x[t]: n\nstate h[t]: n\n"
+    spec += "h[t] = tanh(linear(x[t], h[t-k]))\n"
+    (tmp_path / "late.seq").write_text(spec + "output h[t]\n")
+    call = ["build", str(tmp_path / "late.seq"), "-o", str(tmp_path / "e.py"), "--compiled"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert cli.main(call) == 1

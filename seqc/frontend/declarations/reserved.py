@@ -49,7 +49,8 @@ MODULE_NAMES = (
     annotations begin bias_of cast centred_windows choose contract full guard
     keep_mask lagged last_step math numeric pick push
     remember shift split spread_axes spread_to stacked started state_dtype
-    storage_dtype torch turn_rows weight_of windows Steps Newton exact stationary truncated
+    storage_dtype torch turn_rows weight_of windows SolvedBySteps SolvedByNewton
+    fed_exact fed_stationary fed_truncated
     """
     )
 )

@@ -198,7 +198,12 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
     saved = tuple((b.carry, saved_in(k, b.carry)) for b in back.befores)
     if stage.forward.every:  # every carry, now and then
         saved = tuple((i, -1) for i in stage.forward.kept)
-    sides = back.sides
+
+    def place(side: tuple[int, tuple[str, ...]]) -> int:
+        """Which side it is, or (counted from -1 downwards) which output."""
+        output = back.written(side)
+        return back.sides.index(side) if output < 0 else -1 - output
+
     entries: dict[str, object] = {
         "name": name,
         "axes": k.axes,
@@ -220,7 +225,7 @@ def kernel_tables(name: str, stage: KernelStage) -> list[str]:
         entries["stepped"] = True
         entries["held"] = tuple(h.axes for h in stage.forward.held)
         entries["outers"] = tuple(
-            (o.constant, *(sides.index(side) for side in ((o.left, c.axes), (o.right, c.across))),
+            (o.constant, *(place(side) for side in ((o.left, c.axes), (o.right, c.across))),
              c.shared, c.turned)
             for o in back.outers for c in (back.constants[o.constant],)
         )  # fmt: skip

@@ -243,9 +243,14 @@ class Kernel:
         """What it hands out besides its carries."""
         return (*self.outputs, *self.totals)
 
+    def written(self, side: tuple[int, tuple[str, ...]]) -> int:
+        """The output that is a node over some axes; -1: none."""
+        return next((i for i, o in enumerate(self.outputs) if (o.node, o.axes) == side), -1)
+
     @property
     def sides(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
-        """What its outer products are of, each once: a node, and the axes it is written over."""
+        """What its outer products are of and no output is, each once: a node, and the axes it is
+        written over."""
         pairs = (
             pair
             for o in self.outers
@@ -254,7 +259,7 @@ class Kernel:
                 (o.right, self.constants[o.constant].across),
             )
         )
-        return tuple(dict.fromkeys(pairs))
+        return tuple(dict.fromkeys(pair for pair in pairs if self.written(pair) < 0))
 
     def problems(self) -> Iterator[str]:
         """What a verifier finds wrong; nothing when the kernel is sound."""

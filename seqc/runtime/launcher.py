@@ -203,7 +203,7 @@ class Launcher:
             layout.add_later(gradients, d_operands, made[a:b])
         place = len(spec.operands)
         constants = tensors[place : place + len(spec.constants)]
-        d_constants = layout.sums(constants, totals) if constants else []
+        d_constants = layout.sums(constants, totals, gradients, d_operands) if constants else []
         return [*d_operands, *d_constants, *d_starts, *d_fresh]
 
     def _settle_backward(

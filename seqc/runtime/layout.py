@@ -64,6 +64,7 @@ class Layout:
         self.cells = self.extents[0] * math.prod(self.extents[2:])
         given = (*ready.operands, *ready.constants, *ready.starts, *ready.masks)
         self.device = next(t.device for t in given if t is not None)
+        self._output_axes = [axes for role, _, axes in spec.backward if role == "output"]
         self.offsets = [self._offset(ready, *source) for source in spec.streams]
         self._check(ready)
 
@@ -284,7 +285,10 @@ class Layout:
         lanes = self.by_axis[self.spec.lane] if self.spec.lane else 1
         return maker((max(lanes, 1),), self.dtype, self.device, zero=True)
 
-    def sums(self, constants: Sequence[Tensor], found: Sequence[Tensor]) -> list[Tensor]:
+    def sums(
+        self, constants: Sequence[Tensor], found: Sequence[Tensor],
+        plan: Gradients, operands: Sequence[Tensor],
+    ) -> list[Tensor]:  # fmt: skip
         """The gradients of constants from their sums over time, (B, *axes) each, and of matrices
         from the sides of their outer products.
         """
@@ -292,12 +296,12 @@ class Layout:
         totals = [role == "total" for role, _, _ in self.spec.backward].count(True)
         rest, sides = iter(found[:totals]), found[totals:]
         out = []
-        matrices = {o[0] for o in self.spec.outers}
+        matrices = self.matrices(sides, plan, operands) if self.spec.outers else {}
         for i, (c, axes, moves) in enumerate(
             zip(constants, self.spec.constants, self.spec.steady, strict=True)
         ):
             if i in matrices:
-                out.append(self.outer(i, sides).reshape(c.shape))
+                out.append(matrices[i].reshape(c.shape))
                 continue
             if not moves:
                 out.append(c.new_zeros(c.shape))
@@ -306,24 +310,67 @@ class Layout:
             out.append(total.to(self.wide).reshape(c.shape))
         return out
 
-    def outer(self, constant: int, sides: Sequence[Tensor]) -> Tensor:
-        """The gradient of a matrix: (shared, rows, columns), or (shared, columns, rows)."""
-        found: Tensor | None = None
-        for place, left, right, shared, turned in self.spec.outers:
-            if place != constant:
+    def matrices(
+        self, sides: Sequence[Tensor], plan: Gradients, operands: Sequence[Tensor]
+    ) -> dict[int, Tensor]:
+        """The gradients of matrices: (shared, rows, columns), or (shared, columns, rows).
+
+        ``operands`` are those of operands: a gradient of a stream may be a side too.  Sides that
+        lie side by side in one of them, and meet the same other, are one product.
+        """
+        whole = [x.flatten(2) if x.dim() > 2 else x[..., None] for x in operands]
+        found: dict[int, Tensor] = {}
+
+        def add(constant: int, part: Tensor) -> None:
+            found[constant] = found[constant] + part if constant in found else part
+
+        def side(place: int) -> tuple[int, int, int]:
+            """Which tensor it is in, from where to where."""
+            if place >= 0:
+                return -1 - place, 0, math.prod(sides[place].shape[2:])
+            operand, offset = plan.places[-1 - place]
+            start = offset // self.dtype.itemsize
+            axes = self._output_axes[-1 - place]
+            return operand, start, start + math.prod(self.shape(axes))
+
+        def of(where: int, start: int, end: int) -> Tensor:
+            """Its rows, (steps of all sequences, entries)."""
+            tensor = sides[-1 - where].flatten(2) if where < 0 else whole[where]
+            return tensor[..., start:end].to(self.wide).flatten(0, 1)
+
+        together: dict[int, list[tuple[tuple[int, int, int], int, bool]]] = {}
+        for constant, left, right, shared, turned in self.spec.outers:
+            if not shared:
+                together.setdefault(right, []).append((side(left), constant, turned))
                 continue
-            pair = (sides[right], sides[left]) if turned else (sides[left], sides[right])
-            blocks = math.prod(pair[0].shape[2 : 2 + shared])
-            count = len(pair[0]) * pair[0].shape[1]
-            rows, columns = (
-                x.reshape(count, blocks, math.prod(x.shape[2 + shared :])) for x in pair
-            )
-            if blocks == 1:
-                part = outer(rows[:, 0], columns[:, 0])
-            else:
-                part = torch.einsum("nsr,nsc->src", rows, columns)
-            found = part if found is None else found + part
-        assert found is not None
+            rows, columns = (of(*side(s)) for s in ((right, left) if turned else (left, right)))
+            extents = self.shape(self.spec.constants[constant][:shared])
+            rows, columns = (x.unflatten(1, (math.prod(extents), -1)) for x in (rows, columns))
+            add(constant, torch.einsum("nsr,nsc->src", rows, columns))
+        for right, lefts in together.items():
+            lefts.sort(key=lambda x: x[0])
+            columns = of(*side(right))
+            runs: list[list[tuple[tuple[int, int, int], int, bool]]] = []
+            for one in lefts:
+                (where, start, _), last = one[0], runs[-1][-1][0] if runs else (0, 0, -1)
+                if runs and where == last[0] >= 0 and start == last[2]:
+                    runs[-1].append(one)
+                else:
+                    runs.append([one])
+            for run in runs:
+                first, end = run[0][0], run[-1][0][2]
+                product = outer(of(first[0], first[1], end), columns)
+                for (_, start, stop), constant, turned in run:
+                    part = product if len(run) == 1 else product[start - first[1] : stop - first[1]]
+                    part = part.t() if turned else part
+                    # No views: whoever differentiates this again takes results for tensors of
+                    # their own.
+                    add(
+                        constant,
+                        part
+                        if part is product
+                        else part.clone(memory_format=torch.contiguous_format),
+                    )
         return found
 
     def add_later(self, plan: Gradients, full: Sequence[Tensor], wide: Sequence[Tensor]) -> None:

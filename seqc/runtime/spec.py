@@ -30,7 +30,8 @@ class KernelSpec:
     stepped    whether its steps have products with matrices (which are constants)
     held       axes of each value that is stored for the backward march besides states
     outers     gradients of matrices: (constant, side over its rows, over its columns, how many axes
-               both share, whether it has its columns first)
+               both share, whether it has its columns first); a side that is the i-th output of the
+               backward march is -1 - i
     """
 
     name: str

@@ -318,7 +318,10 @@ class Layout:
         ``operands`` are those of operands: a gradient of a stream may be a side too.  Sides that
         lie side by side in one of them, and meet the same other, are one product.
         """
-        whole = [x.flatten(2) if x.dim() > 2 else x[..., None] for x in operands]
+        whole, apart = (
+            [x.flatten(2) if x.dim() > 2 else x[..., None] for x in tensors]
+            for tensors in (operands, sides)
+        )
         found: dict[int, Tensor] = {}
 
         def add(constant: int, part: Tensor) -> None:
@@ -335,7 +338,7 @@ class Layout:
 
         def of(where: int, start: int, end: int) -> Tensor:
             """Its rows, (steps of all sequences, entries)."""
-            tensor = sides[-1 - where].flatten(2) if where < 0 else whole[where]
+            tensor = apart[-1 - where] if where < 0 else whole[where]
             return tensor[..., start:end].to(self.wide).flatten(0, 1)
 
         together: dict[int, list[tuple[tuple[int, int, int], int, bool]]] = {}

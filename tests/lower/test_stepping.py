@@ -89,7 +89,7 @@ def test_the_tangent_takes_both_products_and_its_adjoint_both_matrices() -> None
     "spec, forward, back",
     [
         (ELMAN, [(0, ("hidden",), 1, ["carry", "output", "held"])],
-         [(0, ("hidden",), 0, ["output", "side", "side", "vector"]),
+         [(0, ("hidden",), 0, ["output", "side", "vector"]),
           (1, ("hidden",), 1, ["carry"])]),
         (MGU, [(0, ("hidden",), 1, ["held", "vector", "vector", "vector"]),
                (1, ("hidden",), 1, ["carry", "output", "held"])], None),

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 import seqc
 from benchmarks import report
-from benchmarks.timing import Paired, paired
+from benchmarks.timing import paired
+from benchmarks.wide_states import shown
 
 LARGE = ((8, 512, 256), (32, 256, 512), (1, 1024, 128), (64, 100, 128))
 SMALL = ((1, 32, 16), (1, 1, 16))
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if what != "forward":
                     kept = found.ratio.median <= limit
                     verdict = f"<= {limit:.2f}: {'kept' if kept else 'MISSED'}"
-                print(line(f"{name} {shape} {what}", found), verdict, flush=True)
+                print(shown(f"{name} {shape} {what}", found), verdict, flush=True)
                 rows.append(
                     {"layer": name, "shape": list(shape), "what": what, "differ": differ,
                      "ours_s": found.ours.median, "theirs_s": found.theirs.median,
@@ -123,16 +124,6 @@ def main(arguments: list[str] | None = None) -> int:
         }
         Path(options.json).write_text(json.dumps(record, indent=2) + "\n")
     return 0
-
-
-def line(name: str, unit: Paired) -> str:
-    """A line of the table."""
-    r = unit.ratio
-    others = "" if unit.others is None else f", others {unit.others:.0%}"
-    return (
-        f"{name:<40} {unit.ours.median * 1e3:8.2f} ms {unit.theirs.median * 1e3:8.2f} ms  "
-        f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f}; {unit.pairs} pairs{others})"
-    )
 
 
 if __name__ == "__main__":

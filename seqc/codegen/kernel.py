@@ -12,7 +12,7 @@ from seqc.ir.kernel import Kernel
 from seqc.ir.schedule import Function, Scheduled, Segment, Step
 from seqc.ir.signature import BLOCKS, Parameter, signature, states_read
 
-_KINDS = {"storage": "kStorage", "state": "kState", "truth": "kTruth", "sum": "kSum"}
+KINDS = {"storage": "kStorage", "state": "kState", "truth": "kTruth", "sum": "kSum"}
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,45 @@ def print_kernel(scheduled: Scheduled, struct: str, kept_by: Scheduled | None = 
     return environment().get_template("kernel/struct.h.jinja").render(k=printer.view())
 
 
-class _Printer:
+class StructPrinter:
+    """What the struct of any kernel says: where in its signature things stand.
+
+    Axes are given as a mask, bit m being the m-th of ``inner``: of a kernel that steps, all axes.
+    """
+
     def __init__(self, scheduled: Scheduled, struct: str, kept_by: Scheduled | None) -> None:
         self.scheduled, self.struct, self.kept_by = scheduled, struct, kept_by
         self.kernel: Kernel = scheduled.kernel
         self.parameters = signature(scheduled, kept_by)
         self.slots = {(p.role, p.index): i for i, p in enumerate(self.parameters)}
-        self.partials: list[int] = []
 
     def mask(self, axes: tuple[str, ...]) -> int:
+        """Some axes as bits."""
         return sum(1 << m for m, a in enumerate(self.kernel.inner) if a in axes)
 
     def slot(self, role: str, index: int) -> int:
+        """The position of an entry of the signature; -1: there is none."""
         return self.slots.get((role, index), -1)
+
+    def befores(self) -> list[str]:
+        """A line for each state of another kernel that this one reads."""
+        if self.kept_by is None:
+            return []
+        found = []
+        every = states_read(self.scheduled, self.kept_by)
+        for b in self.kernel.befores:
+            slots = (self.slot(f"{r}_state", b.carry) for r in ("kept", "first", "fresh"))
+            numbers = ", ".join(str(i) for i in slots)
+            found.append(
+                f"{{{numbers}, {every.index(b.carry)}, {self.mask(b.axes)}u}},  // {b.name}"
+            )
+        return found
+
+
+class _Printer(StructPrinter):
+    def __init__(self, scheduled: Scheduled, struct: str, kept_by: Scheduled | None) -> None:
+        super().__init__(scheduled, struct, kept_by)
+        self.partials: list[int] = []
 
     def first(self, role: str) -> int:
         return next((i for i, p in enumerate(self.parameters) if p.role == role), 0)
@@ -160,20 +186,7 @@ class _Printer:
             BLOCKS in p.axes,
         )
         told = ", ".join(str(t).lower() for t in truths)
-        return f"Kind::{_KINDS[p.kind]}, {told}, {self.mask(p.axes)}u"
-
-    def befores(self) -> list[str]:
-        if self.kept_by is None:
-            return []
-        found = []
-        every = states_read(self.scheduled, self.kept_by)
-        for b in self.kernel.befores:
-            slots = (self.slot(f"{r}_state", b.carry) for r in ("kept", "first", "fresh"))
-            numbers = ", ".join(str(i) for i in slots)
-            found.append(
-                f"{{{numbers}, {every.index(b.carry)}, {self.mask(b.axes)}u}},  // {b.name}"
-            )
-        return found
+        return f"Kind::{KINDS[p.kind]}, {told}, {self.mask(p.axes)}u"
 
     def step(self, step: Step, segment: Segment | None = None) -> StepView:
         printer = StepPrinter(step, self.kernel, self.slots)

@@ -5,22 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seqc.codegen.expressions import TRUTHS, Names, expression, literal
+from seqc.codegen.kernel import KINDS, StructPrinter, TensorView
 from seqc.codegen.passes import ACROSS, Axes, Pass, Passes, Sink
 from seqc.codegen.templates import environment
 from seqc.ir.graph import Node
-from seqc.ir.kernel import Kernel
 from seqc.ir.schedule import Scheduled
-from seqc.ir.signature import Parameter, signature, states_read
-
-_KINDS = {"storage": "kStorage", "state": "kState", "truth": "kTruth", "sum": "kSum"}
-
-
-@dataclass(frozen=True)
-class TensorView:
-    """A line of the signature's table."""
-
-    name: str
-    fields: str
+from seqc.ir.signature import Parameter
 
 
 @dataclass(frozen=True)
@@ -61,19 +51,10 @@ def print_stepped(scheduled: Scheduled, struct: str, kept_by: Scheduled | None =
     return environment().get_template("kernel/stepped.h.jinja").render(k=view)
 
 
-class _Printer:
+class _Printer(StructPrinter):
     def __init__(self, scheduled: Scheduled, struct: str, kept_by: Scheduled | None) -> None:
-        self.scheduled, self.struct, self.kept_by = scheduled, struct, kept_by
-        self.kernel: Kernel = scheduled.kernel
-        self.parameters = signature(scheduled, kept_by)
-        self.slots = {(p.role, p.index): i for i, p in enumerate(self.parameters)}
+        super().__init__(scheduled, struct, kept_by)
         self.order = Passes(scheduled)
-
-    def mask(self, axes: Axes) -> int:
-        return sum(1 << i for i, a in enumerate(self.kernel.axes) if a in axes)
-
-    def slot(self, role: str, index: int) -> int:
-        return self.slots.get((role, index), -1)
 
     def view(self) -> SteppedView:
         k, order = self.kernel, self.order
@@ -105,19 +86,7 @@ class _Printer:
 
     def fields(self, p: Parameter) -> str:
         moves = str(p.moves or p.role in ("kept", "kept_state")).lower()
-        return f"Kind::{_KINDS[p.kind]}, {moves}, false, false, false, {self.mask(p.axes)}u"
-
-    def befores(self) -> list[str]:
-        if self.kept_by is None:
-            return []
-        every = states_read(self.scheduled, self.kept_by)
-        found = []
-        for b in self.kernel.befores:
-            slots = (self.slot(f"{r}_state", b.carry) for r in ("kept", "first", "fresh"))
-            numbers = ", ".join(str(i) for i in slots)
-            place = every.index(b.carry)
-            found.append(f"{{{numbers}, {place}, {self.mask(b.axes)}u}},  // {b.name}")
-        return found
+        return f"Kind::{KINDS[p.kind]}, {moves}, false, false, false, {self.mask(p.axes)}u"
 
     def carry(self, i: int, axes: Axes, name: str) -> str:
         numbers = ", ".join(str(self.slot(r, i)) for r in ("start", "fresh", "last", "kept"))

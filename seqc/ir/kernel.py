@@ -264,21 +264,10 @@ class Kernel:
     def problems(self) -> Iterator[str]:
         """What a verifier finds wrong; nothing when the kernel is sound."""
         yield from verify_graph(self.body, self.axes)
-        tables: dict[str, list[tuple[str, ...]]] = {
-            op: [e.axes for e in entries] for op, entries in self._tables().items()
-        }
-        tables["prev"] = [c.axes for c in self.carries]
-        tables["scalar"] = [() for _ in self.scalars]
-        tables["matrix"] = [() for _ in self.constants]
-        for n in self.body:
-            table = tables.get(n.op)
-            if table is None:
-                continue
-            if not 0 <= int(n.attrs[0]) < len(table):
-                yield f"{n}: no such entry"
-            elif set(n.axes) != set(table[int(n.attrs[0])]):
-                yield f"{n}: its entry is over {table[int(n.attrs[0])]}"
-        yield from self._matrix_problems()
+        found = list(self._leaf_problems())
+        yield from found
+        if not found:  # of a damaged table no more can be said than that
+            yield from self._matrix_problems()
         roots = [(c.name, c.after, c.axes) for c in self.carries]
         roots += [(o.name, o.node, self.axes) for o in self.results]
         for name, node, axes in roots:
@@ -294,6 +283,23 @@ class Kernel:
                 yield f"{s.law.name} has {len(s.law.parts)} parts, not {len(s.parts)}"
             if s.law is not None and len(s.carries) != len(s.law.arguments):
                 yield f"{s.law.name} is of {len(s.law.arguments)} states, not {len(s.carries)}"
+
+    def _leaf_problems(self) -> Iterator[str]:
+        """What is wrong with leaves: entries that tables have not, or over other axes."""
+        tables: dict[str, list[tuple[str, ...]]] = {
+            op: [e.axes for e in entries] for op, entries in self._tables().items()
+        }
+        tables["prev"] = [c.axes for c in self.carries]
+        tables["scalar"] = [() for _ in self.scalars]
+        tables["matrix"] = [() for _ in self.constants]
+        for n in self.body:
+            table = tables.get(n.op)
+            if table is None:
+                continue
+            if not 0 <= int(n.attrs[0]) < len(table):
+                yield f"{n}: no such entry"
+            elif set(n.axes) != set(table[int(n.attrs[0])]):
+                yield f"{n}: its entry is over {table[int(n.attrs[0])]}"
 
     def _matrix_problems(self) -> Iterator[str]:
         """What is wrong with products, and with gradients of matrices."""

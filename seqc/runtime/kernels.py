@@ -83,6 +83,8 @@ class FusedKernel:
             for device, backend in FUSED.items()
             if backend in sources
         }
+        #: The devices that have fused kernels, but not of this one.
+        self.lacking = FUSED.keys() - self.targets.keys()
         content = repr(spec) + "".join(f"{k}\0{v}\0" for k, v in sorted(sources.items()))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.op_name = f"{spec.name}_{digest}"
@@ -143,7 +145,7 @@ class FusedKernel:
         save = torch.is_grad_enabled() and _differentiable((*tensors, *anew))
         half = dtype if dtype in _HALVES else wide
         rest = (resets, scalars, extents, half, save)
-        if given[0].is_cuda and "cuda" not in self.targets:
+        if self.lacking and given[0].device.type in self.lacking:
             found = self.mirror(*started(self, tensors, rest), *anew, *rest[:-1])
             return found[: self.counts[0]], found[self.counts[0] : self.counts[1]]
         if self.listeners or not plain(tensors) or transforming():

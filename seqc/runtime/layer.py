@@ -194,8 +194,9 @@ class Layer(Arguments):
         stored = [state_dtype(dtype)]
         if device == "cpu" and torch.is_autocast_enabled("cpu"):  # products: in another dtype
             stored.append(torch.get_autocast_dtype("cpu"))
+        needed = [k for k in self.KERNELS if device not in k.lacking]
         chosen = choose_backend(
-            self.backend, device, index, type(self).__name__, self.PARALLEL, bool(self.KERNELS),
+            self.backend, device, index, type(self).__name__, self.PARALLEL, bool(needed),
             self._compiled(CppKernel.loaded, stored),
             lambda: self._compiled(CppKernel.have, stored),
         )  # fmt: skip

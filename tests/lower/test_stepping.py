@@ -118,6 +118,11 @@ def test_a_kernel_that_does_not_step_has_no_products() -> None:
     assert "products in a kernel that does not step" in list(kernel.problems())
 
 
+def test_a_matrix_that_is_not_there_is_found() -> None:
+    kernel = dataclasses.replace(stage_of(ELMAN).kernel, constants=())
+    assert "matrix(0): no such entry" in list(kernel.problems())
+
+
 def test_a_matrix_of_other_axes_is_found() -> None:
     kernel = stage_of(HEADS).kernel
     wrong = tuple(dataclasses.replace(c, columns=("heads",)) for c in kernel.constants)

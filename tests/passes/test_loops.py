@@ -370,6 +370,30 @@ def test_a_loop_alone_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None
     assert choose_backend("auto", "mps", None, "Layer", True, kernels=False) == "torch"
 
 
+@pytest.mark.parametrize("resets", [False, True])
+def test_steps_where_a_device_has_no_kernel_for_them(
+    resets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA: torch takes the steps, with the same numbers, and no compiler is asked for."""
+    layer = quiet("a loop alone", dtype=torch.float64)
+    x = leaf(randn(2, 6, 3))
+    anew = torch.tensor([[0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    found = []
+    for lacking in ({"cuda"}, {"cpu"}):
+        for kernel in layer.KERNELS:
+            monkeypatch.setattr(kernel, "lacking", lacking)
+        y, last = layer(x, resets=anew if resets else None)
+        outputs = {"y": y, "h": last.h}
+        found.append(
+            outputs | gradients([*outputs.values()], {"x": x, **dict(layer.named_parameters())})
+        )
+    assert_all_close(found[0], found[1], 1e-12)
+    for kernel in layer.KERNELS:
+        monkeypatch.setattr(kernel, "lacking", {"cuda"})
+    monkeypatch.setattr(backends, "find_cuda", lambda index: "there is no CuPy")
+    assert quiet("a loop alone")._choose("cuda", 0, torch.float32) == "cuda"
+
+
 def quiet(name: str, **more: Any) -> Any:
     """A layer of the table as it is compiled, what it says of itself being known."""
     with warnings.catch_warnings():

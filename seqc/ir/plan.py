@@ -30,7 +30,8 @@ class Stratum:
     ``method``: ``scan`` (parallel over time, by the law), ``march`` (no law, or one that
     costs more to compose than it gains, but each channel, or each channel of the axes
     that are not mixed, goes its own way: step by step within one fused kernel),
-    ``sequential`` (step by step in torch: a :class:`LoopStage`), ``newton`` (a loop's stage, too,
+    ``sequential`` (step by step: in a kernel that steps, where one knows all that a step is made
+    of, else in torch, a :class:`LoopStage`), ``newton`` (a loop's stage,
     but for all steps at once, by the iterations that ``newton`` tells of).
 
     ``feedback`` says how gradients come back through it; unless exactly, it is a stage of its own.

@@ -66,6 +66,17 @@ LOOPS = [
     "complex states",
     "names",
 ]
+#: Two strata, each of one state.
+TWO = """
+layer Two
+size hidden
+input x[t]: hidden
+state h[t]: hidden
+state s[t]: hidden
+h[t] = tanh(linear(h[t-1]) + x[t])
+s[t] = tanh(linear(s[t-1]) + h[t])
+output s[t]
+"""
 HEAD = """
 layer Cell
 size input, hidden

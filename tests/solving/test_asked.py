@@ -10,18 +10,7 @@ import torch
 
 import seqc
 from tests.layer.support import assert_all_close, build, leaf, randn
-from tests.solving.support import CELLS, HEAD, compiled
-
-TWO = """
-layer Two
-size hidden
-input x[t]: hidden
-state h[t]: hidden
-state s[t]: hidden
-h[t] = tanh(linear(h[t-1]) + x[t])
-s[t] = tanh(linear(s[t-1]) + h[t])
-output s[t]
-"""
+from tests.solving.support import CELLS, HEAD, TWO, compiled
 
 
 def compile_quietly(spec: str, **asked: str) -> Any:

@@ -15,7 +15,7 @@ from tests.layer.support import assert_all_close, assert_close, build, leaf, ran
 from tests.passes.support import HEAD as LOOP_HEAD
 from tests.passes.support import random_arguments, values_and_gradients
 from tests.passes.test_loops import SPECS
-from tests.solving.support import CELLS, LOOPS, Unrolled, cell, compiled, stationary, truncated
+from tests.solving.support import CELLS, LOOPS, TWO, Unrolled, cell, compiled, stationary, truncated
 
 WAYS: dict[str, Any] = {
     "gradient stationary": lambda u, e: stationary(u, e, 0.0, 1.0),
@@ -89,18 +89,7 @@ def test_without_state_or_resets(statement: str, steps: int) -> None:
 
 def test_one_state_of_several() -> None:
     """Of two strata the one that is named."""
-    text = """
-layer Two
-size hidden
-input x[t]: hidden
-state h[t]: hidden
-state s[t]: hidden
-h[t] = tanh(linear(h[t-1]) + x[t])
-s[t] = tanh(linear(s[t-1]) + h[t])
-output s[t]
-gradient h stationary(0, 0)
-gradient exact
-"""
+    text = f"{TWO}gradient h stationary(0, 0)\ngradient exact\n"
     report = seqc.check(text)["Two"]
     assert [s.gradient for s in report.strata] == ["stationary(0, 0)", "exact"]
 
